@@ -1,0 +1,68 @@
+"""The feature store: arrays, recipes, digests, shards. Knows no video and no fusion head."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from .errors import (
+    BudgetError,
+    ConcordError,
+    ConfigError,
+    DataError,
+    MediaError,
+    NotInStoreError,
+    StoreError,
+    TrainingError,
+)
+
+if TYPE_CHECKING:
+    from .digests import canonical, digest, file_digest
+    from .manifest import Manifest, ManifestTrack
+    from .shard import REPEATED, NewItem
+    from .store import FeatureStore, Item, Stream
+    from .writer import StreamWriter
+
+__all__ = [
+    "REPEATED",
+    "BudgetError",
+    "ConcordError",
+    "ConfigError",
+    "DataError",
+    "FeatureStore",
+    "Item",
+    "Manifest",
+    "ManifestTrack",
+    "MediaError",
+    "NewItem",
+    "NotInStoreError",
+    "StoreError",
+    "Stream",
+    "StreamWriter",
+    "TrainingError",
+    "canonical",
+    "digest",
+    "file_digest",
+]
+
+_HOMES = {
+    "canonical": "digests",
+    "digest": "digests",
+    "file_digest": "digests",
+    "Manifest": "manifest",
+    "ManifestTrack": "manifest",
+    "REPEATED": "shard",
+    "NewItem": "shard",
+    "FeatureStore": "store",
+    "Item": "store",
+    "Stream": "store",
+    "StreamWriter": "writer",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import on first use: a command's help and the workflow need no arrays."""
+    if name not in _HOMES:
+        message = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(message)
+    return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
