@@ -1,0 +1,1 @@
+"""The roof: command line, configuration, Snakemake rules, demo data set, reports."""

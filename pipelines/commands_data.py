@@ -1,0 +1,62 @@
+"""`concord data`: what a data set holds, and what the configuration says."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+
+@click.group("data")
+def group() -> None:
+    """What a data set holds, and what the configuration says."""
+
+
+@group.command()
+@click.option("--config", "source", required=True, help="Configuration file, or JSON text.")
+@click.option("--json", "as_json", is_flag=True, help="Give JSON on standard output.")
+def tracks(source: str, *, as_json: bool) -> None:
+    """List the tracks of a data set and their files, from names alone."""
+    from dataclasses import asdict
+
+    from .config import load_config
+    from .plan import dataset_of
+
+    dataset = dataset_of(load_config(source))
+    rows = [asdict(track) for track in dataset.tracks]
+    if as_json:
+        click.echo(json.dumps(rows, indent=1))
+        return
+    columns = ("name", "split", "source", "region", "media", "labels", "faces")
+    print_table(f"{dataset.name}: {len(rows)} tracks in {dataset.root}", columns, rows)
+
+
+@group.command()
+@click.option("--config", "source", required=True, help="Configuration file, or JSON text.")
+def config(source: str) -> None:
+    """Check a configuration and print it in full, defaults included, as JSON."""
+    from dataclasses import asdict
+
+    from .config import load_config
+
+    click.echo(json.dumps(asdict(load_config(source)), indent=1))
+
+
+@group.command()
+def schema() -> None:
+    """Print the configuration's JSON schema, for editors that complete and check YAML."""
+    from .schema import json_schema
+
+    click.echo(json.dumps(json_schema(), indent=1))
+
+
+def print_table(title: str, columns: tuple[str, ...], rows: list[dict[str, Any]]) -> None:
+    """Print rows as a table on standard output."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*columns, title=title, title_justify="left")
+    for row in rows:
+        table.add_row(*("" if row[name] is None else str(row[name]) for name in columns))
+    Console().print(table)

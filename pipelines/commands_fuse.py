@@ -1,0 +1,103 @@
+"""`concord fuse`: stage two."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+
+@click.group("fuse")
+def group() -> None:
+    """Stage two: train fusion heads on stored rows."""
+
+
+@group.command()
+@click.option("--json", "as_json", is_flag=True, help="Give JSON on standard output.")
+def heads(*, as_json: bool) -> None:
+    """List the fusion heads."""
+    from ..fuse.heads import HEADS
+    from .commands_data import print_table
+
+    columns = ("head", "variant", "paper", "length", "modalities")
+    rows = [
+        {"head": name, **{column: getattr(info, column) for column in columns[1:]}}
+        for name, info in HEADS.items()
+    ]
+    if as_json:
+        click.echo(json.dumps(rows, indent=1))
+        return
+    print_table("fusion heads", columns, rows)
+
+
+@group.command()
+@click.option("--config", "source", required=True, help="Configuration file, or JSON text.")
+@click.option("--store", type=click.Path(path_type=Path), help="Store; the configuration's.")
+@click.option("--dataset", help="`name` or `name@edition`; default the configuration's name.")
+@click.option(
+    "--coverage", type=click.Path(exists=True, path_type=Path), help="Take the edition from here."
+)
+@click.option("--runs", type=click.Path(path_type=Path), help="Where finished runs are kept.")
+@click.option("--results", type=click.Path(path_type=Path), help="Where to write all results.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda:N.")
+@click.option("--threads", default=0, help="Threads on the processor; 0 is torch's choice.")
+def train(
+    source: str,
+    store: Path | None,
+    dataset: str | None,
+    coverage: Path | None,
+    runs: Path | None,
+    results: Path | None,
+    device: str,
+    threads: int,
+) -> None:
+    """Train every experiment of the configuration with every seed, in one process.
+
+    Finished runs are kept and not trained again.
+    """
+    from ..cache import FeatureStore
+    from ..cache.atomic import write_json
+    from ..fuse.grid import Grid
+    from .config import load_config
+    from .device import held_device, set_threads
+    from .progress import progress
+
+    set_threads(threads)
+    config = load_config(source)
+    opened = FeatureStore(store or config.store_path)
+    if coverage:
+        found = json.loads(coverage.read_bytes())
+        dataset = f"{found['dataset']}@{found['edition']}"
+    manifest = opened.manifest(dataset or config.data_name)
+    folder = runs or Path(config.results) / "runs"
+    with held_device(device) as held, progress("fuse") as told:
+        outcome = Grid(opened, manifest, config.fuse, folder, held).go(told)
+    if results:
+        write_json(results, outcome)
+    _print(outcome)
+
+
+def _print(found: dict[str, Any]) -> None:
+    from .commands_data import print_table
+
+    columns = ("experiment", "width", "valence", "arousal", "score", "seeds", "rows")
+    rows = [
+        {
+            "experiment": e["name"],
+            "width": e["width"],
+            **{name: _mean(e["scores"][name]) for name in ("valence", "arousal", "score")},
+            "seeds": len(e["seeds"]),
+            "rows": e["rows"],
+        }
+        for e in found["experiments"]
+    ]
+    print_table("CCC on the validation split, mean ± spread over seeds", columns, rows)
+
+
+def _mean(spread: dict[str, Any]) -> str:
+    if spread["mean"] is None:
+        return "undefined"
+    std = "" if spread["std"] is None else f" ± {spread['std']:.3f}"
+    return f"{spread['mean']:.3f}{std}"

@@ -1,0 +1,78 @@
+"""Devices: choosing one, and keeping a GPU to one process."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import tempfile
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ..cache import ConfigError
+
+
+def set_threads(threads: int) -> None:
+    """Bound torch's threads on the processor (0: torch's choice) and ask for repeatable sums."""
+    import torch
+
+    if threads:
+        torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True)
+
+
+@contextmanager
+def held_device(name: str) -> Generator[str]:
+    """Choose a device and hold it: a GPU is locked by a file that dies with this process.
+
+    Args:
+        name: cpu, cuda:N, or auto: the first free GPU, waiting for one if all are taken, else
+            the processor.
+
+    Yields:
+        `cpu` or `cuda:N`.
+
+    Raises:
+        ConfigError: No such device.
+    """
+    import torch
+
+    count = torch.cuda.device_count()
+    if name == "cpu" or (name == "auto" and not count):
+        yield "cpu"
+        return
+    wanted = list(range(count)) if name in {"auto", "cuda"} else [_number(name, count)]
+    handle, number = _lock(wanted)
+    try:
+        yield f"cuda:{number}"
+    finally:
+        os.close(handle)
+
+
+def _number(name: str, count: int) -> int:
+    kind, _, number = name.partition(":")
+    if kind != "cuda" or not number.isdecimal() or int(number) >= count:
+        raise ConfigError(
+            f"device {name!r}: expected auto, cpu or cuda:N, with N below {count} on this machine"
+        )
+    return int(number)
+
+
+def _lock(numbers: list[int]) -> tuple[int, int]:
+    """Lock one of these GPUs: the first free one, or wait for the first."""
+    for number in numbers:
+        handle = _open(number)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(handle)
+        else:
+            return handle, number
+    handle = _open(numbers[0])
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    return handle, numbers[0]
+
+
+def _open(number: int) -> int:
+    path = Path(tempfile.gettempdir()) / f"concord-cuda-{number}.lock"
+    return os.open(path, os.O_RDWR | os.O_CREAT, 0o666)

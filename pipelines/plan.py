@@ -1,0 +1,153 @@
+"""The plan: which jobs a configuration asks for, from names alone.
+
+Read by the Snakefile on every start, so nothing here opens a media file, a label file or an
+image, and nothing imports torch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..cache import ConfigError
+from ..extract.affwild2 import scan
+from ..extract.parts import part_of
+from ..extract.settings import LABELS, StreamSettings, VisualSettings
+from .config import Config, parse_config
+from .demo import demo_dataset
+
+if TYPE_CHECKING:
+    from ..extract.dataset import Dataset, Track
+
+EXTRACTION = 1
+"""Raised by hand when the same settings give other numbers, so that the workflow runs again."""
+
+
+def dataset_of(config: Config) -> Dataset:
+    """List the data set's tracks, from file names alone.
+
+    Raises:
+        DataError: The folder is not laid out as its adapter expects.
+    """
+    data = config.data
+    if data.adapter == "demo":
+        found = demo_dataset(data.path, data.profile, data.seed)
+        return dataclasses.replace(found, name=config.data_name)
+    return scan(Path(data.path), config.data_name)
+
+
+def use_own_command() -> None:
+    """Let jobs find the `concord` of this very environment, whether it is activated or not."""
+    own = str(Path(sys.executable).parent)
+    os.environ["PATH"] = os.pathsep.join([own, os.environ.get("PATH", os.defpath)])
+
+
+def streams_of(config: Config, chosen: Sequence[str]) -> dict[str, StreamSettings | None]:
+    """Choose streams of a configuration, all of them by default, with their settings.
+
+    Raises:
+        ConfigError: A stream that is not configured; the message lists those that are.
+    """
+    known: dict[str, StreamSettings | None] = {LABELS: None, **config.streams}
+    for name in chosen:
+        if name not in known:
+            raise ConfigError(f"stream {name!r} is not configured; configured: {', '.join(known)}")
+    return {name: known[name] for name in chosen or known}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Jobs and their files."""
+
+    config: Config
+
+    @classmethod
+    def of(cls, values: dict[str, Any]) -> Plan:
+        """Make the plan of a workflow's configuration, checking it first."""
+        plan = cls(parse_config(json.loads(json.dumps(values))))
+        if plan.config.parts < 1:
+            raise ConfigError(f"parts: expected at least 1, found {plan.config.parts}")
+        return plan
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """The data set's tracks."""
+        return dataset_of(self.config)
+
+    @cached_property
+    def groups(self) -> dict[str, tuple[str, ...]]:
+        """Job name to the streams that it computes with one decode."""
+        grouped = {stream for streams in self.config.groups.values() for stream in streams}
+        groups = dict(self.config.groups)
+        for stream in (LABELS, *self.config.streams):
+            if stream not in grouped:
+                groups[stream.replace("/", "-")] = (stream,)
+        return groups
+
+    @cached_property
+    def parts(self) -> tuple[int, ...]:
+        """Parts that hold a source; a small data set may leave some of them empty."""
+        return tuple(sorted({part_of(s, self.config.parts) for s in self.dataset.sources}))
+
+    def path(self, name: str) -> str:
+        """Give a path below the results folder."""
+        return f"{self.config.results}/{name}"
+
+    def inputs(self, group: str, part: int) -> list[str]:
+        """Files that a job of (group, part) reads."""
+        streams = self.groups[group]
+        files: list[str] = []
+        for track in self.dataset.tracks:
+            if part_of(track.source, self.config.parts) == part:
+                files += self._files(track, streams)
+        return [f"{self.config.data.path}/{name}" for name in dict.fromkeys(files)]
+
+    def _files(self, track: Track, streams: Sequence[str]) -> list[str]:
+        found = [track.labels]
+        for stream in streams:
+            settings = self.config.streams.get(stream)
+            if isinstance(settings, VisualSettings) and settings.reads == "faces":
+                found.append(track.faces)
+            elif settings is not None:
+                found.append(track.media)
+        return [name for name in found if name is not None]
+
+    def demo_outputs(self) -> tuple[list[str], list[str]]:
+        """Files and face folders that making the demo gives."""
+        root = self.config.data.path
+        files: dict[str, None] = {}
+        folders: dict[str, None] = {}
+        for track in self.dataset.tracks:
+            files |= {f"{root}/{name}": None for name in (track.media, track.labels) if name}
+            folders |= {f"{root}/{track.faces}": None} if track.faces else {}
+        return list(files), list(folders)
+
+    def settings(self, *names: str) -> str:
+        """Give a part of the configuration as JSON, for a command's `--config`."""
+        plain = dataclasses.asdict(self.config)
+        return json.dumps({name: plain[name] for name in names}, sort_keys=True)
+
+    def extraction(self, group: str) -> str:
+        """Give the settings that a group's job is told."""
+        plain = dataclasses.asdict(self.config)
+        streams = {s: plain["streams"][s] for s in self.groups[group] if s != LABELS}
+        data = {**plain["data"], "name": self.config.data_name}
+        return json.dumps({"data": data, "streams": streams}, sort_keys=True)
+
+    def gpu_of(self, group: str) -> int:
+        """GPUs that a group's job takes."""
+        return 0 if self.groups[group] == (LABELS,) else self.gpu
+
+    @property
+    def gpu(self) -> int:
+        """GPUs that a job takes; found without importing torch."""
+        if self.config.device == "auto":
+            return int(Path("/dev/nvidia0").exists())
+        return int(self.config.device.startswith("cuda"))

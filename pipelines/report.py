@@ -1,0 +1,98 @@
+"""The report: coverage and results as a self-contained page, with its numbers as JSON and CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+from ..cache.atomic import atomic_write
+from .report_page import render_page
+from .report_schema import Coverage, Experiment, Results, Score, mismatch, read
+
+COLUMNS = (
+    *("experiment", "head", "variant", "streams", "width", "encoder", "protocol", "smoothing"),
+    *("rows", "seeds", "valence_mean", "valence_std", "arousal_mean", "arousal_std"),
+    *("score_mean", "score_std", "parameters"),
+)
+"""Columns of `report.csv`, and keys of every experiment in `report.json`."""
+
+
+def write_report(coverage: Path, results: Path, out: Path) -> Path:
+    """Write `report.json`, `report.csv` and `index.html`, each atomically; give the page's path.
+
+    The files depend on the two inputs alone: no dates, no durations.
+
+    Raises:
+        DataError: An input is missing, malformed, of another version, or does not fit the other.
+    """
+    covered, measured = read(coverage, Coverage), read(results, Results)
+    _check_series(measured, results)
+    for key in ("dataset", "edition"):
+        if covered[key] != measured[key]:
+            raise mismatch(results, key, f"{covered[key]!r} as in {coverage}", measured[key])
+    records = [_record(experiment, measured) for experiment in measured["experiments"]]
+    top = {key: measured[key] for key in ("version", "dataset", "edition", "protocol")}
+    _write(out / "report.json", json.dumps({**top, "experiments": records}, indent=2) + "\n")
+    _write(out / "report.csv", _csv(records))
+    _write(out / "index.html", render_page(covered, measured))
+    return out / "index.html"
+
+
+def _check_series(results: Results, path: Path) -> None:
+    """Refuse repeated names, unknown names, and series of unequal length."""
+    names = [experiment["name"] for experiment in results["experiments"]]
+    for index, name in enumerate(names):
+        if name in names[:index]:
+            raise mismatch(path, f"experiments[{index}].name", "a name used once", name)
+    for i, experiment in enumerate(results["experiments"]):
+        for kind, score in experiment["scores"].items():
+            key = f"experiments[{i}].scores.{kind}"
+            _check_lengths(
+                {"values": cast("Score", score)["values"]}, experiment["seeds"], path, key
+            )
+        for j, run in enumerate(experiment["runs"]):
+            _check_lengths(
+                run["curve"], run["curve"]["epoch"], path, f"experiments[{i}].runs[{j}].curve"
+            )
+    for i, trace in enumerate(results["traces"]):
+        _check_lengths(trace["labels"], trace["times"], path, f"traces[{i}].labels")
+        for name, prediction in trace["predictions"].items():
+            key = f"traces[{i}].predictions.{name}"
+            if name not in names:
+                raise mismatch(path, key, "the name of an experiment", name)
+            _check_lengths(prediction, trace["times"], path, key)
+
+
+def _check_lengths(series: Mapping[str, Any], like: list[Any], path: Path, key: str) -> None:
+    for name, values in series.items():
+        if isinstance(values, list) and len(values) != len(like):
+            raise mismatch(path, f"{key}.{name}", f"{len(like)} values", f"{len(values)} values")
+
+
+def _record(experiment: Experiment, results: Results) -> dict[str, Any]:
+    """Flatten one experiment to the line that JSON and CSV share."""
+    flat: dict[str, Any] = {**experiment, "experiment": experiment["name"]}
+    flat |= {"protocol": results["protocol"]["name"], "smoothing": results["protocol"]["smoothing"]}
+    for name, score in cast("dict[str, Score]", experiment["scores"]).items():
+        flat |= {f"{name}_mean": score["mean"], f"{name}_std": score.get("std")}
+    return {column: flat[column] for column in COLUMNS}
+
+
+def _csv(records: list[dict[str, Any]]) -> str:
+    """Write the lines; lists are separated by spaces, undefined numbers are empty."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for record in records:
+        cells = (record[column] for column in COLUMNS)
+        writer.writerow(" ".join(map(str, c)) if isinstance(c, list) else c for c in cells)
+    return text.getvalue()
+
+
+def _write(path: Path, text: str) -> None:
+    """Publish one file; what UTF-8 cannot carry is written as an escape."""
+    atomic_write(path, text.encode("utf-8", errors="backslashreplace"))

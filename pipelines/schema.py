@@ -1,0 +1,52 @@
+"""The JSON schema of the configuration, generated from its dataclasses; editors can use it."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from typing import Any, Literal, get_args, get_origin
+
+from ..extract.settings import KINDS
+from .config import Config
+
+PLAIN = {str: "string", int: "integer", float: "number", bool: "boolean"}
+
+
+def json_schema(kind: Any = Config) -> dict[str, Any]:
+    """Give the JSON schema (draft 2020-12) of a configuration dataclass."""
+    hints = typing.get_type_hints(kind)
+    fields = dataclasses.fields(kind)
+    required = [
+        f.name
+        for f in fields
+        if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+    ]
+    schema: dict[str, Any] = {
+        "type": "object",
+        "description": (kind.__doc__ or "").strip(),
+        "additionalProperties": False,
+        "properties": {f.name: _schema(hints[f.name]) for f in fields},
+    }
+    return {**schema, "required": required} if required else schema
+
+
+def _schema(kind: Any) -> dict[str, Any]:
+    origin = get_origin(kind)
+    if dataclasses.is_dataclass(kind):
+        return json_schema(kind)
+    if origin is Literal:
+        return {"enum": list(get_args(kind))}
+    if origin is tuple:
+        return {"type": "array", "items": _schema(get_args(kind)[0])}
+    if origin is dict:
+        inner = get_args(kind)[1]
+        if get_origin(inner) is types.UnionType:
+            patterns = {f"^{name}/.+": json_schema(settings) for name, settings in KINDS.items()}
+            return {
+                "type": "object",
+                "patternProperties": patterns,
+                "additionalProperties": False,
+            }
+        return {"type": "object", "additionalProperties": _schema(inner)}
+    return {"type": PLAIN[kind]}

@@ -1,0 +1,52 @@
+"""The demo data set, made and extracted once for all tests that need it."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+DEMO = Path(__file__).parents[1] / "pipelines" / "configs" / "demo.yaml"
+
+# Small networks gain nothing from a second thread, and lose much on a busy machine.
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory):
+    """A folder in which the demo has been made and extracted, as the workflow does it."""
+    from concord.pipelines.config import load_config
+    from concord.pipelines.demo import make_demo
+
+    folder = tmp_path_factory.mktemp("demo")
+    config = load_config(DEMO)
+    make_demo(folder / config.data.path, config.data.profile, config.data.seed)
+    command = [sys.executable, "-m", "concord.pipelines", "extract"]
+    receipts = [folder / f"{i}.json" for i in range(3)]
+    streams = [["visual/resnet18"], ["audio/resnet18"], ["labels/va"]]
+    running = [
+        subprocess.Popen(
+            [
+                *command,
+                "run",
+                "--config",
+                str(DEMO),
+                *(f"--stream={name}" for name in names),
+                "--receipt",
+                str(receipt),
+                "--threads=1",
+            ],
+            cwd=folder,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+        for names, receipt in zip(streams, receipts, strict=True)
+    ]
+    assert [process.wait(timeout=300) for process in running] == [0, 0, 0]
+    index = [*command, "index", *map(str, receipts), "--store", config.store_path]
+    index += ["--coverage", "coverage.json"]
+    subprocess.run(index, cwd=folder, check=True, timeout=60)
+    assert json.loads((folder / "coverage.json").read_text())["budget"]["quarantined"] == 2
+    return folder

@@ -1,0 +1,120 @@
+"""Configuration: what is right is read, what is wrong is answered with what is right."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+from concord.cache import ConfigError
+from concord.extract.settings import AudioSettings, VisualSettings
+from concord.pipelines.config import Config, load_config, parse_config
+from concord.pipelines.schema import json_schema
+
+DEMO = Path(__file__).parents[2] / "pipelines" / "configs" / "demo.yaml"
+
+WRONG = [
+    ({"part": 3}, r"part: unknown key; did you mean 'parts'\?"),
+    ({"data": {"adaptor": "demo"}}, r"data\.adaptor: unknown key; did you mean 'adapter'\?"),
+    (
+        {"fuse": {"training": {"patiance": 3}}},
+        r"fuse\.training\.patiance: unknown key; did you mean 'patience'\?",
+    ),
+    (
+        {"streams": {"visual/resnet18": {"weigths": "seeded"}}},
+        r"streams\.visual/resnet18\.weigths: unknown key; did you mean 'weights'\?",
+    ),
+    ({"streams": {"vizual/resnet18": {}}}, r"did you mean 'visual'\?"),
+    ({"streams": {"resnet18": {}}}, "expected a stream name such as visual/resnet18"),
+    (
+        {"fuse": {"experiments": [{"head": "jcaa", "streams": []}]}},
+        r"experiments\[0\]\.head: expected one of concat, jca, found 'jcaa'; did you mean 'jca'\?",
+    ),
+    ({"fuse": {"experiments": [{"head": "jca"}]}}, r"experiments\[0\]: missing .*'streams'"),
+    (
+        {"fuse": {"experiments": [{"head": "concat", "streams": ["visual/i3d"]}]}},
+        r"stream 'visual/i3d' is not configured",
+    ),
+    ({"groups": {"both": ["audio/resnet"]}, "streams": {"audio/resnet18": {}}}, "did you mean"),
+    ({"parts": "4"}, "parts: expected int, found '4'"),
+    ({"parts": True}, "parts: expected int, found True"),
+    ({"failure_budget": "much"}, "failure_budget: expected float, found 'much'"),
+    ({"fuse": {"training": {"seeds": 3}}}, r"fuse\.training\.seeds: expected a list, found 3"),
+    ({"data": ["demo"]}, "data: expected keys and values"),
+    (["demo"], "configuration: expected keys and values"),
+]
+
+
+@pytest.mark.parametrize(("values", "message"), WRONG)
+def test_wrong_values_are_answered(values, message):
+    with pytest.raises(ConfigError, match=message):
+        parse_config(values)
+
+
+def test_the_demo_configuration_is_read():
+    config = load_config(DEMO)
+    assert config.parts == 3
+    assert config.streams["visual/resnet18"] == VisualSettings(
+        weights="seeded", resize=112, crop=112
+    )
+    assert config.streams["audio/resnet18"] == AudioSettings(weights="seeded")
+    assert [e.head for e in config.fuse.experiments] == ["concat", "concat", "concat", "jca"]
+
+
+def test_nothing_is_needed():
+    assert parse_config({}) == Config()
+
+
+def test_a_whole_number_does_where_a_fraction_is_meant():
+    assert parse_config({"failure_budget": 1}).failure_budget == 1.0
+
+
+def test_numbers_that_yaml_takes_for_text():
+    assert parse_config(yaml.safe_load("fuse: {training: {lr: 1e-3}}")).fuse.training.lr == 1e-3
+
+
+def test_the_printed_configuration_reads_back():
+    config = load_config(DEMO)
+    assert load_config(json.dumps(dataclasses.asdict(config))) == config
+
+
+def test_a_file_that_is_not_there(tmp_path):
+    with pytest.raises(ConfigError, match=r"my\.yaml: cannot be read: No such file"):
+        load_config(tmp_path / "my.yaml")
+
+
+def test_a_file_that_is_not_yaml(tmp_path):
+    (tmp_path / "my.yaml").write_text("data: [")
+    with pytest.raises(ConfigError, match="not YAML"):
+        load_config(tmp_path / "my.yaml")
+
+
+def test_the_schema_takes_what_the_reader_takes():
+    jsonschema.Draft202012Validator.check_schema(json_schema())
+    jsonschema.validate(yaml.safe_load(DEMO.read_text()), json_schema())
+    jsonschema.validate(json.loads(json.dumps(dataclasses.asdict(Config()))), json_schema())
+
+
+@pytest.mark.parametrize(
+    "values", [values for values, message in WRONG if "not configured" not in message][:8]
+)
+def test_the_schema_refuses_what_the_reader_refuses(values):
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(values, json_schema())
+
+
+def test_every_setting_is_explained():
+    def undocumented(kind):
+        lines = Path(__file__).parents[2].joinpath(*kind.__module__.split(".")[1:])
+        text = lines.with_suffix(".py").read_text()
+        body = text.split(f"class {kind.__name__}:")[1].split("\n@dataclass")[0]
+        for field in dataclasses.fields(kind):
+            after = body.split(f"\n    {field.name}: ", 1)[1].split("\n", 1)[1]
+            if field.name not in EVIDENT and not after.lstrip().startswith('"""'):
+                yield field.name
+
+    assert not list(undocumented(Config))
+
+
+EVIDENT = {"data", "fuse"}
