@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 OFFICIAL = (
     "every labelled row counts; a row is predicted from the streams that have a value there, a row "
     "without any takes the nearest predicted row of its track, a track without any gets 0; one "
-    "CCC with population moments over all rows of the split together; no smoothing"
+    "CCC with population moments over all rows of the split together"
 )
 
 

@@ -92,7 +92,7 @@ class Grid:
                 summary(
                     name,
                     experiment,
-                    self.settings.window,
+                    self.settings,
                     [self.streams[stream] for stream in experiment.streams],
                     finished[name],
                 )

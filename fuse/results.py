@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from ..cache import Stream
     from .rows import Rows
-    from .settings import ExperimentSettings, WindowSettings
+    from .settings import ExperimentSettings, FuseSettings
 
 SCORES = ("valence", "arousal", "score")
 
@@ -67,15 +67,15 @@ def _plain(value: object) -> str:
 def summary(
     name: str,
     experiment: ExperimentSettings,
-    window: WindowSettings,
+    settings: FuseSettings,
     streams: Sequence[Stream],
     runs: Sequence[Finished],
 ) -> dict[str, Any]:
     """Give one experiment's line of the table: mean and spread over its runs, one per seed."""
     records = [run.record for run in runs]
-    settings = {**asdict(experiment), **asdict(window)}
-    for shown in ("head", "streams", "width"):
-        settings.pop(shown)
+    told = {**asdict(experiment), **asdict(settings.window), **asdict(settings.training)}
+    for shown in ("head", "streams", "width", "seeds"):
+        told.pop(shown)
     return {
         "name": name,
         "head": experiment.head,
@@ -83,7 +83,7 @@ def summary(
         "streams": [f"{stream.name}@{stream.digest[:8]}" for stream in streams],
         "width": experiment.width,
         "encoder": "none",
-        "settings": settings,
+        "settings": told,
         "seeds": [record["seed"] for record in records],
         "rows": records[0]["rows"],
         "parameters": records[0]["parameters"],

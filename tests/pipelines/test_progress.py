@@ -1,5 +1,10 @@
 """Progress off a terminal: the first line at once, then at most one every 30 s, then the last."""
 
+import os
+import pty
+import subprocess
+import sys
+
 from concord.pipelines import progress as module
 from concord.pipelines.progress import progress
 
@@ -19,32 +24,24 @@ def test_plain_lines_are_few(capsys, monkeypatch):
     assert len(lines) == 5
 
 
-def test_a_terminal_gets_a_bar(tmp_path):
-    import os
-    import pty
-    import sys
-
+def test_a_terminal_gets_a_bar():
     script = (
         "from concord.pipelines.progress import progress\n"
         "with progress('extract') as told:\n"
         "    for i in range(3): told(i, 2, f'source {i}')\n"
     )
     reader, writer = pty.openpty()
-    pid = os.fork()
-    if pid == 0:
-        os.dup2(writer, 2)
-        os.execv(sys.executable, [sys.executable, "-c", script])
-    os.close(writer)
-    shown = b""
-    while True:
-        try:
-            block = os.read(reader, 4096)
-        except OSError:
-            break
-        if not block:
-            break
-        shown += block
+    with subprocess.Popen([sys.executable, "-c", script], stderr=writer) as process:
+        os.close(writer)
+        shown = b"".join(iter(lambda: read(reader), b""))
     os.close(reader)
-    assert os.waitpid(pid, 0)[1] == 0
+    assert process.returncode == 0
     assert b"extract" in shown
     assert b"2/2" in shown
+
+
+def read(terminal):
+    try:
+        return os.read(terminal, 4096)
+    except OSError:  # a terminal whose other end is closed
+        return b""
