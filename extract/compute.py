@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..cache import DataError, MediaError, NewItem
+from .decoder import DecoderLostError
 from .labels import read_labels
 from .rows import new_item
 from .settings import LABELS, AudioSettings, StreamSettings
@@ -153,8 +154,9 @@ class Workers:
                 for item in items:
                     item.add(chunk)
         except MediaError as error:
-            # What was decoded before the damage is kept; rows after it are invalid.
-            if not decoded:
+            # What was decoded before the damage is kept; rows after it are invalid. A child that
+            # was lost may have been killed from outside: the next run may get more.
+            if not decoded or isinstance(error, DecoderLostError):
                 yield jobs, error
                 return
         if not decoded:
@@ -174,7 +176,7 @@ class Workers:
             for sound in decoder.audio(path):
                 sounds.append(sound)  # noqa: PERF402 - what came before an error is kept
         except MediaError as error:
-            if not sounds:
+            if not sounds or isinstance(error, DecoderLostError):
                 yield jobs, error
                 return
         if not (len(times) and sounds):

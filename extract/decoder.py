@@ -45,6 +45,10 @@ class FrameChunk:
     """(frames, H, W, 3) RGB."""
 
 
+class DecoderLostError(MediaError):
+    """The child crashed or hung: what it gave says nothing sure about the file."""
+
+
 class Decoder:
     """A child process that decodes one source at a time."""
 
@@ -68,13 +72,14 @@ class Decoder:
 
     def probe(self, path: Path) -> Probe:
         """Read a container's streams and frame times; raises MediaError as `probe` does."""
-        return next(self._ask("probe", path))
+        (found,) = self._ask("probe", path)
+        return found
 
     def _ask(self, what: str, path: Path) -> Iterator[Any]:
         pipe = self._connect()
-        pipe.send((what, path))
         done = False
         try:
+            self._send(pipe, what, path)
             while True:
                 kind, value = self._answer(pipe, path)
                 if kind == "end":
@@ -89,15 +94,23 @@ class Decoder:
             if not done:
                 self.close()
 
+    def _send(self, pipe: Pipe, what: str, path: Path) -> None:
+        try:
+            pipe.send((what, path))
+        except OSError:
+            raise DecoderLostError(f"{path.name}: the decoder crashed") from None
+
     def _answer(self, pipe: Pipe, path: Path) -> tuple[str, Any]:
         try:
             if pipe.poll(self._limit):
                 return pipe.recv()
         except (EOFError, OSError):
-            raise MediaError(f"{path.name}: the decoder crashed") from None
-        raise MediaError(f"{path.name}: the decoder gave no answer within {self._limit:g} s")
+            raise DecoderLostError(f"{path.name}: the decoder crashed") from None
+        raise DecoderLostError(f"{path.name}: the decoder gave no answer within {self._limit:g} s")
 
     def _connect(self) -> Pipe:
+        if self._child is not None and not self._child.is_alive():
+            self.close()
         if self._pipe is None:
             context = multiprocessing.get_context("spawn")
             ours, theirs = context.Pipe()
@@ -182,11 +195,14 @@ def _chunk(frames: list[Frame]) -> FrameChunk:
 
 def _stretches(sounds: Iterator[Sound]) -> Iterator[Sound]:
     """Join the codec's small frames into stretches of about ten seconds without gaps."""
+    from .media import follows
+
     waiting: list[Sound] = []
     failure: MediaError | None = None
     try:
         for sound in sounds:
-            if waiting and not _joins(waiting, sound):
+            full = waiting and sound.start_s - waiting[0].start_s >= SOUND_SECONDS
+            if waiting and (full or not follows(waiting, sound)):
                 yield _joined(waiting)
                 waiting = []
             waiting.append(sound)
@@ -196,13 +212,6 @@ def _stretches(sounds: Iterator[Sound]) -> Iterator[Sound]:
         yield _joined(waiting)
     if failure is not None:
         raise failure
-
-
-def _joins(waiting: list[Sound], sound: Sound) -> bool:
-    first, last = waiting[0], waiting[-1]
-    gap = sound.start_s - (last.start_s + len(last.samples) / last.rate)
-    together = sound.start_s - first.start_s < SOUND_SECONDS
-    return together and sound.rate == first.rate and abs(gap) * first.rate < 1
 
 
 def _joined(sounds: list[Sound]) -> Sound:

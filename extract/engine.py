@@ -110,7 +110,7 @@ class _Run:
             known = self.streams[job.stream].items.get(job.key)
             if known:
                 self._record(job, known.valid, known.flags)
-            else:
+            elif (job.stream, job.key) not in self.records:
                 todo.setdefault((job.stream, job.key), job)
         for done, outcome in self.workers.compute(list(todo.values()), self.root, decoder):
             if isinstance(outcome, NewItem):
@@ -168,7 +168,8 @@ class _Run:
                 tracks=tuple(track.name for track in tracks),
                 stream=stream,
                 error=type(error).__name__,
-                message=str(error),
+                # A receipt's bytes must not depend on where the data set lies.
+                message=str(error).replace(f"{self.root}/", ""),
                 place=place,
             )
         )

@@ -14,6 +14,7 @@ from ..cache import (
     FeatureStore,
     Manifest,
     ManifestTrack,
+    NotInStoreError,
     Stream,
     digest,
 )
@@ -89,7 +90,13 @@ class Index:
         for name, items in self.items.items():
             if track not in items:
                 continue
-            times = self.streams[name].items[items[track].key].times
+            item = self.streams[name].items.get(items[track].key)
+            if item is None:
+                raise NotInStoreError(
+                    f"stream {name!r}, track {track!r}: its receipt lists an item that the store "
+                    "does not hold; delete the receipts and run again"
+                )
+            times = item.times
             if len(times) > 1 and np.isfinite(times).all() and times[-1] > times[0]:
                 return round(float((len(times) - 1) / (times[-1] - times[0])), 6)
         return None

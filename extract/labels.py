@@ -24,17 +24,19 @@ def read_labels(path: Path) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         where either column is -5.
 
     Raises:
-        DataError: Another header, a row that is not two numbers, or a value outside [-1, 1].
+        DataError: Another header, no row, a row that is not two numbers, or a value outside
+            [-1, 1].
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except OSError as error:
+    except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read: {error}") from error
     header = lines[0].strip() if lines else ""
     if header != HEADER:
         raise DataError(f"{path}: expected the header {HEADER!r}, found {header[:60]!r}")
+    if len(lines) == 1:
+        raise DataError(f"{path}: has no row after its header")
     values = np.array([_row(path, number, line) for number, line in enumerate(lines[1:], 2)])
-    values = values.reshape(-1, 2)
     valid = np.all(values != UNLABELLED, axis=1)
     values[~valid] = 0.0
     outside = np.flatnonzero(np.any(np.abs(values) > 1, axis=1))

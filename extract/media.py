@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,9 @@ from ..cache import MediaError
 if TYPE_CHECKING:
     from av.container import InputContainer
     from numpy.typing import NDArray
+
+GAP_SECONDS = 0.002
+"""Sound goes on across smaller gaps: Matroska rounds times to milliseconds."""
 
 # FFmpeg's logging through Python can lock up threads (PyAV threads 751 and 2276).
 av.logging.set_level(av.logging.PANIC)
@@ -59,10 +62,17 @@ class Probe:
     audio_rate: int | None
 
 
+def follows(run: Sequence[Sound], sound: Sound) -> bool:
+    """Whether a stretch begins where a run of stretches ends."""
+    first = run[0]
+    end = first.start_s + sum(len(part.samples) for part in run) / first.rate
+    return sound.rate == first.rate and abs(sound.start_s - end) < GAP_SECONDS
+
+
 def _open(path: Path) -> InputContainer:
     try:
         return av.open(path, metadata_errors="ignore")
-    except (OSError, ValueError) as error:
+    except (av.error.FFmpegError, OSError, ValueError) as error:
         raise MediaError(f"{path.name}: cannot be opened: {_reason(error)}") from error
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torchaudio.functional import resample
 from torchaudio.transforms import AmplitudeToDB, MelSpectrogram
+
+from .media import follows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -73,8 +75,11 @@ class Waveform:
 
 
 def join(sounds: Iterable[Sound], rate: int) -> Waveform:
-    """Lay stretches of sound (at least one) on one time line at `rate`."""
-    parts = [(sound.start_s, _at_rate(sound, rate)) for sound in sounds]
+    """Lay stretches of sound (at least one) on one time line at `rate`.
+
+    A run of stretches without gaps is resampled as one, so that no seam is heard.
+    """
+    parts = [(run[0].start_s, _at_rate(run, rate)) for run in _runs(sounds)]
     start = min(begin for begin, _ in parts)
     places = [round((begin - start) * rate) for begin, _ in parts]
     samples = torch.zeros(max(at + len(p) for at, (_, p) in zip(places, parts, strict=True)))
@@ -83,9 +88,20 @@ def join(sounds: Iterable[Sound], rate: int) -> Waveform:
     return Waveform(start, rate, samples)
 
 
-def _at_rate(sound: Sound, rate: int) -> Tensor:
-    samples = torch.from_numpy(sound.samples)
-    return samples if sound.rate == rate else resample(samples, sound.rate, rate)
+def _runs(sounds: Iterable[Sound]) -> Iterator[list[Sound]]:
+    run: list[Sound] = []
+    for sound in sounds:
+        if run and not follows(run, sound):
+            yield run
+            run = []
+        run.append(sound)
+    yield run
+
+
+def _at_rate(run: Sequence[Sound], rate: int) -> Tensor:
+    samples = torch.from_numpy(np.concatenate([sound.samples for sound in run]))
+    own = run[0].rate
+    return samples if own == rate else resample(samples, own, rate)
 
 
 def segments(waveform: Waveform, times: NDArray[np.float64], length: int) -> Tensor:

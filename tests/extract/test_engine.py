@@ -1,0 +1,428 @@
+"""The engine on real small data sets: what is computed, skipped, shared, kept and refused."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from concord.cache import FeatureStore, MediaError, NewItem
+from concord.extract.affwild2 import scan
+from concord.extract.compute import Job, Workers, load_labels
+from concord.extract.decoder import Decoder, FrameChunk
+from concord.extract.engine import extract
+from concord.extract.index import Index
+from concord.extract.labels import read_labels
+from concord.extract.media import open_video
+from concord.extract.parts import sources_of_part
+from concord.extract.receipt import load_receipt
+from concord.extract.settings import AudioSettings, VisualSettings
+from concord.extract.visual import VisualStream
+
+VISUAL = VisualSettings(weights="seeded", resize=64, crop=64)
+STREAMS = {
+    "visual/resnet18": VISUAL,
+    "visual/faces": VisualSettings(weights="seeded", resize=64, crop=64, reads="faces"),
+    "audio/resnet18": AudioSettings(),
+    "labels/va": None,
+}
+LABELS = "annotations/VA_Set"
+TRAIN = ("5_left", "5_right", "6", "8", "9", "11")
+
+
+def build(root, media):
+    """Six sources: two persons, plain, silent, garbage, without media, with bad labels."""
+    for seed, name in enumerate(TRAIN):
+        media.labels(root / LABELS / "Train_Set" / f"{name}.txt", 12, seed)
+    media.labels(root / LABELS / "Validation_Set" / "7.txt", 14, 70)
+    wide = [media.picture(k, 64, 128) for k in range(12)]
+    media.write(root / "batch1" / "5.mp4", wide, sound=media.tone(1.2))
+    frames = [media.picture(k) for k in range(12)]
+    media.write(root / "batch1" / "6.mp4", frames, sound=media.tone(1.0), sound_start=0.3)
+    media.write(root / "batch1" / "7.mp4", frames)
+    (root / "batch1" / "8.mp4").write_bytes(b"no video at all" * 100)
+    media.write(root / "batch1" / "11.mp4", frames)
+    (root / LABELS / "Train_Set" / "11.txt").write_text("valence,arousal\n0.5,high\n")
+    media.crops(root / "cropped_aligned" / "5_left", [0, 1, 5])
+    media.crops(root / "cropped_aligned" / "7", range(20))
+    return root
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory, media):
+    return build(tmp_path_factory.mktemp("data") / "set", media)
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory, data):
+    """One undisturbed run."""
+    folder = tmp_path_factory.mktemp("done")
+    store = FeatureStore.create(folder / "store")
+    calls = []
+    receipt = extract(scan(data), STREAMS, store, progress=lambda *call: calls.append(call))
+    receipt.save(folder / "receipt.json")
+    content = (folder / "receipt.json").read_bytes()
+    return SimpleNamespace(store=store, receipt=receipt, bytes=content, calls=calls, folder=folder)
+
+
+def saved(receipt, tmp_path):
+    receipt.save(tmp_path / "receipt.json")
+    return (tmp_path / "receipt.json").read_bytes()
+
+
+def row_bytes(store):
+    """Every item of a store, by stream and key."""
+    return {
+        (stream.full_name, key): (item.rows.tobytes(), item.valid.tobytes(), item.times.tobytes())
+        for stream in store.streams()
+        for key, item in stream.items.items()
+    }
+
+
+def test_items_and_quarantine(done):
+    items = {name: sorted(tracks) for name, tracks in done.receipt.items.items()}
+    assert items == {
+        "visual/resnet18": ["5_left", "5_right", "6", "7"],
+        "visual/faces": ["5_left", "7"],
+        "audio/resnet18": ["5_left", "5_right", "6"],
+        "labels/va": ["5_left", "5_right", "6", "7", "8", "9"],
+    }
+    why = {
+        (entry.stream, track): (entry.error, entry.message, entry.place)
+        for entry in done.receipt.quarantine
+        for track in entry.tracks
+    }
+    assert len(why) == 13
+    for name, place in (("visual/resnet18", "video"), ("audio/resnet18", "sound")):
+        error, message, where = why[name, "8"]
+        assert (error, where) == ("MediaError", place)
+        assert message.startswith("8.mp4: cannot be opened")
+        assert why[name, "9"] == ("MediaError", "9: has no media file", place)
+    assert why["audio/resnet18", "7"] == ("MediaError", "7.mp4: has no audio stream", "sound")
+    for track in ("5_right", "6", "8", "9"):
+        assert why["visual/faces", track] == ("MediaError", f"{track}: has no face folder", "faces")
+    for name in STREAMS:
+        assert why[name, "11"] == (
+            "DataError",
+            f"{LABELS}/Train_Set/11.txt, line 2: expected two numbers, found '0.5,high'",
+            "labels",
+        )
+
+
+def test_tracks_in_the_receipt(done, data):
+    tracks = done.receipt.tracks
+    assert sorted(tracks) == ["5_left", "5_right", "6", "7", "8", "9"]
+    assert (tracks["5_left"].source, tracks["5_left"].rows, tracks["7"].split) == ("5", 12, "val")
+    assert done.receipt.part == "1/1"
+
+
+def test_progress(done, data):
+    sources = scan(data).sources
+    expected = [(k, len(sources), source) for k, source in enumerate(sources)]
+    assert done.calls == [*expected, (len(sources), len(sources), "done")]
+
+
+def test_rows_are_those_of_the_persons_half(done, data):
+    worker = VisualStream("visual/x", VISUAL, torch.device("cpu"))
+    frames = list(open_video(data / "batch1" / "5.mp4"))
+    times = np.array([frame.pts_s for frame in frames])
+    chunk = FrameChunk(0, times, np.stack([frame.image for frame in frames]))
+    stream = done.store["visual/resnet18"]
+    found = {}
+    for side in ("left", "right"):
+        building = worker.begin("k", "t", 12, side)
+        building.add(chunk)
+        found[side] = stream.items[done.receipt.items["visual/resnet18"][f"5_{side}"].key]
+        assert np.array_equal(found[side].rows, building.finish().rows)
+        assert np.array_equal(found[side].times, times)
+    assert not np.array_equal(found["left"].rows, found["right"].rows)
+
+
+def test_labels_are_stored(done, data):
+    stream = done.store["labels/va"]
+    for track, record in done.receipt.items["labels/va"].items():
+        folder = "Validation_Set" if track == "7" else "Train_Set"
+        values, valid = read_labels(data / LABELS / folder / f"{track}.txt")
+        item = stream.items[record.key]
+        assert item.rows.dtype == np.float64
+        assert np.array_equal(item.rows, values)
+        assert np.array_equal(item.valid, valid)
+
+
+def test_records_count_invalid_and_repeated_rows(done):
+    records = done.receipt.items
+    assert (records["visual/faces"]["5_left"].rows, records["visual/faces"]["5_left"].invalid) == (
+        12,
+        9,
+    )
+    short = records["visual/resnet18"]["7"]
+    assert (short.rows, short.invalid, short.repeated) == (14, 0, 2)
+    assert records["audio/resnet18"]["6"].invalid == 3
+    for name, tracks in records.items():
+        stream = done.store[name]
+        for record in tracks.values():
+            item = stream.items[record.key]
+            assert record.invalid == int((~item.valid).sum())
+            assert record.repeated == int(item.flags.sum())
+
+
+def test_two_tracks_share_their_sound(done):
+    sound = done.receipt.items["audio/resnet18"]
+    assert sound["5_left"] == sound["5_right"]
+    assert sound["5_left"].key != sound["6"].key
+    shards = done.store["audio/resnet18"].shards
+    keys = [key for shard in shards for key in shard.entries]
+    assert sorted(keys) == sorted({sound["5_left"].key, sound["6"].key})
+    pictures = done.receipt.items["visual/resnet18"]
+    assert pictures["5_left"].key != pictures["5_right"].key
+
+
+def test_a_second_run_does_nothing_and_says_the_same(done, data, tmp_path):
+    before = {path: path.stat().st_mtime_ns for path in done.store.path.rglob("*")}
+    # Media that cannot be decoded any more, behind an unchanged stat: not read, so not missed.
+    copies = {path: path.read_bytes() for path in (data / "batch1").glob("[56].mp4")}
+    for path, content in copies.items():
+        overwrite(path, bytes(len(content)))
+    try:
+        receipt = extract(scan(data), STREAMS, done.store)
+    finally:
+        for path, content in copies.items():
+            overwrite(path, content)
+    assert saved(receipt, tmp_path) == done.bytes
+    assert {path: path.stat().st_mtime_ns for path in done.store.path.rglob("*")} == before
+
+
+def overwrite(path, content):
+    stat = path.stat()
+    with path.open("r+b") as file:
+        file.write(content)
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+
+
+def test_another_place_gives_the_same_bytes(done, data, tmp_path):
+    shutil.copytree(data, tmp_path / "renamed" / "root")
+    store = FeatureStore.create(tmp_path / "store")
+    receipt = extract(scan(tmp_path / "renamed" / "root"), STREAMS, store)
+    assert saved(receipt, tmp_path) == done.bytes
+    assert row_bytes(store) == row_bytes(done.store)
+    text = done.bytes.decode() + json.dumps([s.shards[0].provenance for s in store.streams()])
+    assert str(data.parent) not in text
+    assert str(tmp_path) not in text
+
+
+def test_a_broken_off_run_is_resumed(done, data, tmp_path):
+    store = FeatureStore.create(tmp_path / "store")
+
+    def stop(count, _total, _source):
+        if count == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        extract(scan(data), STREAMS, store, progress=stop)
+    assert not multiprocessing.active_children()
+    part = row_bytes(FeatureStore(store.path))
+    assert part.items() < row_bytes(done.store).items()
+    assert len(part) > 3
+    receipt = extract(scan(data), STREAMS, FeatureStore(store.path))
+    assert saved(receipt, tmp_path) == done.bytes
+    assert row_bytes(FeatureStore(store.path)) == row_bytes(done.store)
+
+
+KILLED = """
+import sys, time
+from pathlib import Path
+import torch
+from concord.cache import FeatureStore
+from concord.extract.affwild2 import scan
+from concord.extract.engine import extract
+from concord.extract.settings import AudioSettings, VisualSettings
+
+def progress(done, total, source):
+    print(source, flush=True)
+    if source == "7":
+        time.sleep(60)
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    streams = {name: eval(text) for name, text in zip(sys.argv[3::2], sys.argv[4::2])}
+    extract(scan(Path(sys.argv[1])), streams, FeatureStore.create(sys.argv[2]), progress=progress)
+"""
+
+
+def test_a_killed_run_is_resumed(done, data, tmp_path):
+    script = tmp_path / "run.py"
+    script.write_text(KILLED)
+    words = [word for name, value in STREAMS.items() for word in (name, repr(value))]
+    process = subprocess.Popen(
+        [sys.executable, str(script), str(data), str(tmp_path / "store"), *words],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    for line in process.stdout:
+        if line.strip() == "7":
+            break
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    process.stdout.close()
+    receipt = extract(scan(data), STREAMS, FeatureStore(tmp_path / "store"))
+    assert saved(receipt, tmp_path) == done.bytes
+    assert row_bytes(FeatureStore(tmp_path / "store")) == row_bytes(done.store)
+
+
+SMALL = {"visual/resnet18": VISUAL, "labels/va": None}
+
+
+@pytest.fixture
+def small(tmp_path, media):
+    """One source of four frames, and its item keys under some streams."""
+    root = tmp_path / "small"
+    media.labels(root / LABELS / "Train_Set" / "1.txt", 4)
+    media.write(root / "1.mp4", [media.picture(k) for k in range(4)])
+    store = FeatureStore.create(tmp_path / "store")
+
+    def keys(streams=SMALL, root=root):
+        receipt = extract(scan(root), streams, store)
+        return {name: receipt.items[name]["1"].key for name in streams}
+
+    return root, keys
+
+
+def test_a_changed_video_byte_is_another_key(small):
+    root, keys = small
+    before = keys()
+    content = bytearray((root / "1.mp4").read_bytes())
+    content[-1] ^= 1
+    (root / "1.mp4").write_bytes(content)
+    os.utime(root / "1.mp4", ns=(1, 1))
+    after = keys()
+    assert after["visual/resnet18"] != before["visual/resnet18"]
+    assert after["labels/va"] == before["labels/va"]
+
+
+def test_another_row_is_another_key(small):
+    root, keys = small
+    before = keys()
+    path = root / LABELS / "Train_Set" / "1.txt"
+    path.write_text(path.read_text() + "0.5,0.5\n")
+    after = keys()
+    assert all(after[name] != before[name] for name in SMALL)
+
+
+def test_a_changed_label_is_another_key_of_the_labels_alone(small):
+    root, keys = small
+    before = keys()
+    path = root / LABELS / "Train_Set" / "1.txt"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([*lines[:-1], "-0.125,0.125"]) + "\n")
+    after = keys()
+    assert after["labels/va"] != before["labels/va"]
+    assert after["visual/resnet18"] == before["visual/resnet18"]
+
+
+@pytest.mark.parametrize(
+    "changes", [{"resize": 65}, {"crop": 48}, {"dtype": "float32"}, {"weights": "seeded:1"}]
+)
+def test_another_setting_is_another_key(small, changes):
+    _, keys = small
+    settings = VisualSettings(**{"weights": "seeded", "resize": 64, "crop": 64, **changes})
+    assert keys({"visual/resnet18": settings}) != keys({"visual/resnet18": VISUAL})
+
+
+def test_a_renamed_root_is_the_same_key(small):
+    root, keys = small
+    before = keys()
+    moved = root.with_name("elsewhere")
+    root.rename(moved)
+    assert keys(root=moved) == before
+
+
+def test_equal_labels_of_two_sources_are_stored_once(tmp_path, media):
+    for name in ("1", "2"):
+        media.labels(tmp_path / LABELS / "Train_Set" / f"{name}.txt", 5)
+    store = FeatureStore.create(tmp_path / "store")
+    receipt = extract(scan(tmp_path), {"labels/va": None}, store)
+    assert receipt.items["labels/va"]["1"] == receipt.items["labels/va"]["2"]
+    (shard,) = store["labels/va"].shards
+    assert [(entry.first, entry.rows) for entry in shard.entries.values()] == [(0, 5)]
+    assert len(shard.read("x", next(iter(shard.entries.values())))) == 5
+    assert json.loads((shard.path / "index.json").read_bytes())["items"][1:] == []
+
+
+def test_parts_together_are_the_whole(done, data, tmp_path):
+    streams = {"labels/va": None, "visual/faces": STREAMS["visual/faces"]}
+    store = FeatureStore.create(tmp_path / "store")
+    dataset = scan(data)
+    receipts = [extract(dataset, streams, store, part=(k, 3)) for k in (1, 2, 3)]
+    for k, receipt in enumerate(receipts, 1):
+        mine = sources_of_part(dataset.sources, k, 3)
+        assert {track.source for track in receipt.tracks.values()} <= set(mine)
+        assert receipt.part == f"{k}/3"
+        for name in streams:
+            expected = {
+                track: record
+                for track, record in done.receipt.items[name].items()
+                if done.receipt.tracks[track].source in mine
+            }
+            assert receipt.items[name] == expected
+    assert sum(len(receipt.tracks) for receipt in receipts) == 6
+    whole = Index(receipts, store).manifest()
+    assert whole.edition == Index([done.receipt], done.store).edition
+
+
+def test_damage_keeps_the_rows_before_it(tmp_path, media):
+    media.labels(tmp_path / LABELS / "Train_Set" / "1.txt", 30)
+    pictures = [media.picture(k) for k in range(30)]
+    path = media.write(tmp_path / "1.mov", pictures, codec="png", pixels="rgb24")
+    content = path.read_bytes()
+    heads = [k for k in range(len(content)) if content.startswith(b"\x89PNG", k)]
+    path.write_bytes(content[: heads[10]] + bytes(20) + content[heads[10] + 20 :])
+    store = FeatureStore.create(tmp_path / "store")
+    receipt = extract(scan(tmp_path), SMALL, store)
+    record = receipt.items["visual/resnet18"]["1"]
+    assert (record.repeated, record.invalid) == (5, 15)
+    item = store["visual/resnet18"].items[record.key]
+    assert item.valid.tolist() == [True] * 15 + [False] * 15
+    assert receipt.quarantine == []
+
+
+class Killing(Decoder):
+    """A decoder whose child is killed, for real, after the first answer."""
+
+    def video(self, path):
+        for chunk in super().video(path):
+            yield chunk
+            for child in multiprocessing.active_children():
+                os.kill(child.pid, signal.SIGKILL)
+
+
+def test_a_lost_decoder_stores_nothing(tmp_path, media):
+    media.labels(tmp_path / LABELS / "Train_Set" / "1.txt", 150)
+    pictures = [media.picture(k, 256, 256) for k in range(150)]
+    media.write(tmp_path / "1.mp4", pictures, options={"preset": "ultrafast"})
+    (track,) = scan(tmp_path).tracks
+    store = FeatureStore.create(tmp_path / "store")
+    workers = Workers(SMALL, "cpu")
+    job = Job("visual/resnet18", track, "key", load_labels(track, tmp_path, store.digests))
+    with Killing() as decoder:
+        ((jobs, outcome),) = workers.compute([job], tmp_path, decoder)
+    assert jobs == [job]
+    assert isinstance(outcome, MediaError)
+    assert str(outcome) == "1.mp4: the decoder crashed"
+    with Decoder() as decoder:
+        ((_, outcome),) = workers.compute([job], tmp_path, decoder)
+    assert isinstance(outcome, NewItem)
+    assert outcome.valid.all()
+
+
+def test_receipt_round_trip(done, tmp_path):
+    found = load_receipt(done.folder / "receipt.json")
+    assert found == done.receipt
+    assert saved(found, tmp_path) == done.bytes
