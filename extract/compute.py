@@ -114,6 +114,8 @@ class Workers:
             return {"faces": digests.folder(folder, list(crops.values()))}
         if track.media is None:
             raise MediaError(f"{track.source}: has no media file")
+        if not (root / track.media).is_file():
+            raise MediaError(f"{track.media}: expected a file, found something else or nothing")
         media = {"media": digests.file(root / track.media)}
         return media if reads == "sound" else {**media, "region": track.region}
 

@@ -80,21 +80,27 @@ def load_receipt(path: Path) -> Receipt:
     """
     try:
         record: dict[str, Any] = json.loads(path.read_bytes())
-        if record.pop("version") != VERSION:
-            raise DataError(f"{path}: receipt of another version; delete it and run again")
-        return Receipt(
-            dataset=record["dataset"],
-            part=record["part"],
-            tracks={name: TrackRecord(**value) for name, value in record["tracks"].items()},
-            streams=record["streams"],
-            items={
-                stream: {track: ItemRecord(**item) for track, item in items.items()}
-                for stream, items in record["items"].items()
-            },
-            quarantine=[
-                Quarantined(tracks=tuple(entry.pop("tracks")), **entry)
-                for entry in record["quarantine"]
-            ],
-        )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        known = record.pop("version") == VERSION
+        receipt = _receipt(record) if known else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path}: not a receipt: {error!r}; delete it and run again") from error
+    if receipt is None:
+        raise DataError(f"{path}: a receipt of another version; delete it and run again")
+    return receipt
+
+
+def _receipt(record: dict[str, Any]) -> Receipt:
+    return Receipt(
+        dataset=record["dataset"],
+        part=record["part"],
+        tracks={name: TrackRecord(**value) for name, value in record["tracks"].items()},
+        streams=record["streams"],
+        items={
+            stream: {track: ItemRecord(**item) for track, item in items.items()}
+            for stream, items in record["items"].items()
+        },
+        quarantine=[
+            Quarantined(tracks=tuple(entry.pop("tracks")), **entry)
+            for entry in record["quarantine"]
+        ],
+    )

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 REPEAT_SECONDS = 0.5
 """Rows up to this long after the last decodable frame repeat it; later ones are invalid."""
+LONE_FRAME_STEP = 1 / 30
+"""Seconds between rows where a single frame tells no rate: the corpus' most frequent one."""
 
 
 def row_times(frame_times: NDArray[np.float64], rows: int) -> NDArray[np.float64]:
@@ -28,7 +30,7 @@ def row_times(frame_times: NDArray[np.float64], rows: int) -> NDArray[np.float64
     known = frame_times[:rows]
     if len(known) == rows:
         return known
-    step = float(np.median(np.diff(known))) if len(known) > 1 else 0.0
+    step = float(np.median(np.diff(known))) if len(known) > 1 else LONE_FRAME_STEP
     beyond = np.arange(1, rows - len(known) + 1) * step
     return np.concatenate([known, known[-1] + beyond])
 

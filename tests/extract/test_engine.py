@@ -426,3 +426,13 @@ def test_receipt_round_trip(done, tmp_path):
     found = load_receipt(done.folder / "receipt.json")
     assert found == done.receipt
     assert saved(found, tmp_path) == done.bytes
+
+
+def test_a_pipe_instead_of_a_file_does_not_hang(tmp_path, media):
+    media.labels(tmp_path / LABELS / "Train_Set" / "1.txt", 5, 0)
+    (tmp_path / "batch1").mkdir()
+    os.mkfifo(tmp_path / "batch1" / "1.mp4")
+    store = FeatureStore.create(tmp_path / "store")
+    receipt = extract(scan(tmp_path), {"visual/resnet18": VISUAL}, store)
+    (entry,) = receipt.quarantine
+    assert "expected a file" in entry.message

@@ -94,3 +94,11 @@ def test_stored_values_are_clipped_and_zero_where_invalid(dtype):
     assert np.isfinite(item.rows).all()
     assert np.array_equal(item.rows[:2], np.clip(values[:2], -limit, limit).astype(dtype))
     assert not item.rows[2].any()
+
+
+def test_a_lone_frame_is_not_repeated_for_ever():
+    values, valid, times, flags = rows_from_frames(np.ones((1, 2)), np.array([0.2]), 40)
+    assert valid.sum() == 1 + 15
+    assert flags.sum() == 15
+    assert times[30] == pytest.approx(1.2)
+    assert not values[20:].any()
