@@ -5,7 +5,7 @@
 #
 # Install first: pip install -e .
 
-if not config:
+if not workflow.config_settings.configfiles:
 
     configfile: workflow.source_path("pipelines/configs/demo.yaml")
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,21 @@ class Manifest:
     def split(self, split: str) -> tuple[ManifestTrack, ...]:
         """Tracks of one split, in order."""
         return tuple(track for track in self.tracks if track.split == split)
+
+    def with_items_of(self, other: Manifest, known: Collection[str]) -> Manifest:
+        """Take over the items that another manifest has of streams that are not in `known`."""
+        older = {track.track: track.items for track in other}
+        tracks = [
+            replace(
+                track,
+                items={
+                    **{s: k for s, k in older.get(track.track, {}).items() if s not in known},
+                    **track.items,
+                },
+            )
+            for track in self
+        ]
+        return replace(self, tracks=tuple(tracks))
 
     def __iter__(self) -> Iterator[ManifestTrack]:
         return iter(self.tracks)

@@ -188,7 +188,7 @@ class Shard:
                 raise StoreError(
                     f"{file}: expected {expected_size} bytes, found "
                     f"{'no file' if size is None else f'{size} bytes'}; "
-                    "delete this shard's folder and run the extraction again"
+                    "delete this shard's folder and run again with --forcerun extract"
                 )
 
     def _sealed_sizes(self) -> dict[str, int]:

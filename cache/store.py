@@ -129,7 +129,7 @@ class TracksOfStream:
         if len(choices) > 1:
             listed = ", ".join(sorted(choices.values()))
             raise NotInStoreError(
-                f"{where}: several data sets hold a track of that name: {listed}; "
+                f"{where}: several data sets or editions hold a track of that name: {listed}; "
                 'choose with stream.of("dataset@edition")'
             )
         key = next(iter(choices))
@@ -245,7 +245,15 @@ class FeatureStore:
         raise NotInStoreError(f"{self.path}: {problem} of {name!r}; there is: {listed}")
 
     def save_manifest(self, manifest: Manifest) -> Path:
-        """Publish a manifest; one of the same data set and edition is replaced."""
+        """Publish a manifest.
+
+        One of the same data set and edition is replaced, but for its items of streams that the
+        new one does not know: rows under an older recipe stay within reach.
+        """
+        known = {stream for track in manifest for stream in track.items}
+        for old in self.manifests():
+            if old.name == manifest.name:
+                manifest = manifest.with_items_of(old, known)
         return manifest.save(self.path / "manifests")
 
 

@@ -21,8 +21,9 @@ PUBLISH_BYTES = 96 << 20
 class StreamWriter:
     """Collects finished items and publishes them; what is finished when it closes is published.
 
-    An item is added when it is done, so at any moment the unpublished work is what was finished
-    within the last 30 s. That also holds when the block is left by an exception or Ctrl-C.
+    An item is added when it is done, so the unpublished work is what was finished within 30 s of
+    the last publishing: a kill costs no more than that and the item in progress. Leaving the block
+    publishes the rest, also when it is left by an exception or Ctrl-C.
     """
 
     def __init__(

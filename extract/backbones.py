@@ -6,18 +6,22 @@ import hashlib
 import re
 from collections.abc import Callable
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision.models import get_weight
 from torchvision.models import resnet18 as torchvision_resnet18
 
 from ..cache import ConfigError
+from .settings import TENSOR_FILES
 
 SEEDED = re.compile(r"seeded(:(?P<seed>\d+))?")
-TENSOR_FILES = {".safetensors", ".pt", ".pth"}
+NAMED = 5
+"""Keys that an error names of each kind; the rest are counted."""
 
 
 def resnet18(channels: int) -> nn.Module:
@@ -62,17 +66,36 @@ def _state(name: str, weights: str) -> dict[str, Tensor]:
     if path.suffix in TENSOR_FILES:
         if not path.is_file():
             raise ConfigError(f"weights file {weights!r} does not exist")
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
+        try:
+            if path.suffix == ".safetensors":
+                return load_file(path)
+            return _plain_state(torch.load(path, map_location="cpu", weights_only=True))
+        except (OSError, RuntimeError, TypeError, UnpicklingError, SafetensorError) as error:
+            raise ConfigError(
+                f"weights file {weights!r}: not a file of tensors: {str(error).splitlines()[0]}"
+            ) from error
     try:
         known: Any = get_weight(f"{WEIGHT_ENUMS[name]}.{weights}")
     except (ValueError, AttributeError, KeyError):
         raise ConfigError(
             f"weights {weights!r} of {name}: expected seeded[:N], a file "
-            f"({', '.join(sorted(TENSOR_FILES))}), or a torchvision name such as IMAGENET1K_V1"
+            f"({', '.join(TENSOR_FILES)}), or a torchvision name such as IMAGENET1K_V1"
         ) from None
-    return known.get_state_dict(progress=False, check_hash=True)
+    try:
+        return known.get_state_dict(progress=False, check_hash=True)
+    except OSError as error:
+        raise ConfigError(
+            f"weights {weights!r} of {name}: could not be fetched: {error}; fetch {known.url} "
+            "elsewhere and give the file"
+        ) from error
+
+
+def _plain_state(loaded: Any) -> dict[str, Tensor]:
+    """Unwrap a training checkpoint, and DataParallel's names."""
+    state = loaded.get("state_dict", loaded) if isinstance(loaded, dict) else loaded
+    if not isinstance(state, dict):
+        raise TypeError(f"expected a dictionary of tensors, found {type(state).__name__}")
+    return {str(name).removeprefix("module."): value for name, value in state.items()}
 
 
 def _load(network: nn.Module, state: dict[str, Tensor], weights: str) -> None:
@@ -87,10 +110,15 @@ def _load(network: nn.Module, state: dict[str, Tensor], weights: str) -> None:
     ]
     if missing or unexpected or misfits:
         raise ConfigError(
-            f"weights {weights!r} do not fit: missing {missing}, unexpected {unexpected}, "
-            f"of another shape {misfits}"
+            f"weights {weights!r} do not fit: missing {_some(missing)}; "
+            f"unexpected {_some(unexpected)}; of another shape {_some(misfits)}"
         )
     network.load_state_dict(kept)
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return f"{', '.join(names[:NAMED]) or 'none'}{more}"
 
 
 def weights_digest(network: nn.Module) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..cache import DataError, MediaError, NewItem
-from .decoder import DecoderLostError
+from .decoder import DecoderCrashedError, DecoderLostError
 from .labels import read_labels
 from .rows import new_item
 from .settings import LABELS, AudioSettings, StreamSettings
@@ -120,13 +120,16 @@ class Workers:
         return media if reads == "sound" else {**media, "region": track.region}
 
     def compute(self, jobs: Sequence[Job], root: Path, decoder: Decoder) -> Iterator[Outcome]:
-        """Compute the jobs of one source."""
+        """Compute the jobs of one source; a decoder that crashes gets a second try."""
         kinds = {"labels": self._labels, "faces": self._faces, "video": self._video}
         kinds["sound"] = self._sound
         for reads, work in kinds.items():
             group = [job for job in jobs if self.reads(job.stream) == reads]
             if group:
-                yield from work(group, root, decoder)
+                outcomes = list(work(group, root, decoder))
+                if any(isinstance(outcome, DecoderCrashedError) for _, outcome in outcomes):
+                    outcomes = list(work(group, root, decoder))
+                yield from outcomes
 
     def _labels(self, jobs: Sequence[Job], _root: Path, _decoder: Decoder) -> Iterator[Outcome]:
         for job in jobs:

@@ -46,7 +46,11 @@ class FrameChunk:
 
 
 class DecoderLostError(MediaError):
-    """The child crashed or hung: what it gave says nothing sure about the file."""
+    """The child hung or crashed: what it gave says nothing sure about the file."""
+
+
+class DecoderCrashedError(DecoderLostError):
+    """The child died, by itself or killed from outside: worth another try."""
 
 
 class Decoder:
@@ -98,14 +102,14 @@ class Decoder:
         try:
             pipe.send((what, path))
         except OSError:
-            raise DecoderLostError(f"{path.name}: the decoder crashed") from None
+            raise DecoderCrashedError(f"{path.name}: the decoder crashed") from None
 
     def _answer(self, pipe: Pipe, path: Path) -> tuple[str, Any]:
         try:
             if pipe.poll(self._limit):
                 return pipe.recv()
         except (EOFError, OSError):
-            raise DecoderLostError(f"{path.name}: the decoder crashed") from None
+            raise DecoderCrashedError(f"{path.name}: the decoder crashed") from None
         raise DecoderLostError(f"{path.name}: the decoder gave no answer within {self._limit:g} s")
 
     def _connect(self) -> Pipe:

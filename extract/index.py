@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -94,7 +95,7 @@ class Index:
             if item is None:
                 raise NotInStoreError(
                     f"stream {name!r}, track {track!r}: its receipt lists an item that the store "
-                    "does not hold; delete the receipts and run again"
+                    "does not hold; run again with --forcerun extract"
                 )
             times = item.times
             if len(times) > 1 and np.isfinite(times).all() and times[-1] > times[0]:
@@ -115,7 +116,7 @@ class Index:
         return {
             "sources": total,
             "quarantined": len(self.bad_sources()),
-            "allowed": int(share * total),
+            "allowed": math.floor(share * total + 1e-9),
         }
 
     def check_budget(self, share: float) -> None:
@@ -163,12 +164,14 @@ class Index:
 
     def _stream(self, stream: Stream) -> dict[str, Any]:
         items = self.items[stream.name].values()
+        keys = {track: item.key for track, item in self.items[stream.name].items()}
         shards = stream.shards
         return {
             "digest": stream.digest,
             "dim": shards[0].dim if shards else 0,
             "dtype": str(shards[0].dtype) if shards else "",
             "items": len(items),
+            "items_sha256": digest(keys),
             **_totals(items),
             "recipe": stream.recipe,
         }

@@ -34,6 +34,8 @@ def read_labels(path: Path) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     header = lines[0].strip() if lines else ""
     if header != HEADER:
         raise DataError(f"{path}: expected the header {HEADER!r}, found {header[:60]!r}")
+    while not lines[-1].strip():
+        lines.pop()
     if len(lines) == 1:
         raise DataError(f"{path}: has no row after its header")
     values = np.array([_row(path, number, line) for number, line in enumerate(lines[1:], 2)])

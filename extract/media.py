@@ -95,7 +95,7 @@ def open_video(path: Path) -> Iterator[Frame]:
         index = 0
         try:
             for frame in container.decode(stream):
-                image = _upright(frame.to_ndarray(format="rgb24"), frame.rotation)
+                image = _upright(frame.to_ndarray(format="rgb24", threads=1), frame.rotation)
                 yield Frame(index, _time(frame.pts, stream.time_base), image)
                 index += 1
         except (av.error.FFmpegError, ValueError) as error:

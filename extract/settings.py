@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 LABELS = "labels/va"
+TENSOR_FILES = (".pt", ".pth", ".safetensors")
+"""Suffixes of weights that are files of the user's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

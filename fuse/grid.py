@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ from ..cache import FeatureStore, Manifest, NotInStoreError, Stream, digest
 from ..cache.atomic import fsync_tree, publish_folder, temporary_sibling, write_json
 from .evaluate import OFFICIAL
 from .results import SCORES, Finished, experiment_names, summary, traces
-from .rows import Scaling, load_rows
+from .rows import LABELS, Scaling, load_rows
 from .training import Run, train
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ class Grid:
         settings: FuseSettings,
         folder: Path,
         device: str = "cpu",
+        recipes: Mapping[str, str] | None = None,
     ) -> None:
         """Gather what the experiments need.
 
@@ -49,6 +50,7 @@ class Grid:
             settings: Experiments, windows, training.
             folder: Where finished runs are kept.
             device: Where heads are trained; the rows are kept there.
+            recipes: Stream name to recipe digest, where the manifest lists several.
 
         Raises:
             ConfigError: An experiment is listed twice.
@@ -59,9 +61,11 @@ class Grid:
         self.folder = folder
         self.names = experiment_names(settings.experiments)
         used = dict.fromkeys(name for e in settings.experiments for name in e.streams)
-        self.streams = {name: _stream(store, manifest, name) for name in used}
-        training = load_rows(store, manifest, "train", self.streams)
-        validation = load_rows(store, manifest, "val", self.streams)
+        known = recipes or {}
+        self.streams = {name: _stream(store, manifest, name, known) for name in used}
+        labels = _stream(store, manifest, LABELS, known)
+        training = load_rows(store, manifest, "train", self.streams, labels)
+        validation = load_rows(store, manifest, "val", self.streams, labels)
         scaling = Scaling.of(training)
         scaling.apply(training)
         scaling.apply(validation)
@@ -136,8 +140,11 @@ class Grid:
         }
 
 
-def _stream(store: FeatureStore, manifest: Manifest, name: str) -> Stream:
+def _stream(
+    store: FeatureStore, manifest: Manifest, name: str, recipes: Mapping[str, str]
+) -> Stream:
     base, _, start = name.partition("@")
+    start = start or recipes.get(base, "")
     wanted = f"{base}@{start}"
     listed = {full for track in manifest for full in track.items if full.startswith(wanted)}
     if len(listed) == 1:
@@ -145,7 +152,7 @@ def _stream(store: FeatureStore, manifest: Manifest, name: str) -> Stream:
     found = ", ".join(sorted(listed)) or "none"
     raise NotInStoreError(
         f"{manifest.name}: expected one stream {name!r}, found {found}; "
-        "extract it, or name one by the start of its digest"
+        "run with --forcerun extract, or name one by the start of its digest"
     )
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 LABELS = "labels/va"
+BLOCK_ROWS = 65_536
 
 
 @dataclass(slots=True)
@@ -95,11 +96,20 @@ class Scaling:
         mean: dict[str, Tensor] = {}
         std: dict[str, Tensor] = {}
         for stream, x in rows.features.items():
-            present = x[rows.valid[stream]].double()
-            if not len(present):
+            ok = rows.valid[stream]
+            count = int(ok.sum())
+            if not count:
                 raise DataError(f"stream {stream!r} has no value in any training row")
-            mean[stream] = present.mean(0).float()
-            spread = present.std(0, correction=0).float()
+            # In blocks, so that the features are not held a second time; invalid rows are zero.
+            total = torch.zeros(x.shape[1], dtype=torch.float64)
+            for part in _blocks(ok):
+                total += x[part].double().sum(0)
+            middle = total / count
+            square = torch.zeros_like(total)
+            for part in _blocks(ok):
+                square += (x[part].double() - middle).square().sum(0)
+            mean[stream] = middle.float()
+            spread = (square / count).sqrt().float()
             std[stream] = torch.where(spread > 0, spread, 1.0)
         return cls(mean, std)
 
@@ -110,8 +120,16 @@ class Scaling:
             x[~rows.valid[stream]] = 0
 
 
+def _blocks(ok: Tensor) -> tuple[Tensor, ...]:
+    return torch.nonzero(ok)[:, 0].split(BLOCK_ROWS)
+
+
 def load_rows(
-    store: FeatureStore, manifest: Manifest, split: str, streams: Mapping[str, Stream]
+    store: FeatureStore,
+    manifest: Manifest,
+    split: str,
+    streams: Mapping[str, Stream],
+    labels: Stream,
 ) -> Rows:
     """Gather the rows of a split from the store.
 
@@ -121,7 +139,8 @@ def load_rows(
         store: The store.
         manifest: The data set's edition.
         split: train or val.
-        streams: Name in the experiment to stream; `labels/va` is found by itself.
+        streams: Name in the experiment to stream.
+        labels: The stream of valence and arousal.
 
     Raises:
         NotInStoreError: The split holds no track, or a listed item is not stored.
@@ -134,7 +153,7 @@ def load_rows(
     times = np.full(total, np.nan)
     features: dict[str, Tensor] = {}
     valid: dict[str, Tensor] = {}
-    for name, stream in {**streams, LABELS: _label_stream(store, manifest)}.items():
+    for name, stream in {**streams, LABELS: labels}.items():
         x = torch.zeros(total, stream.dim)
         ok = torch.zeros(total, dtype=torch.bool)
         for track, start in zip(tracks, first, strict=False):
@@ -145,9 +164,9 @@ def load_rows(
                 ok[here] = torch.from_numpy(item.valid)
                 times[here] = np.where(np.isnan(times[here]), item.times, times[here])
         features[name], valid[name] = x, ok
-    labels, labelled = features.pop(LABELS), valid.pop(LABELS)
+    values, labelled = features.pop(LABELS), valid.pop(LABELS)
     starts = tuple(int(start) for start in first[:-1])
-    return Rows(tracks, starts, features, valid, labels, labelled, times)
+    return Rows(tracks, starts, features, valid, values, labelled, times)
 
 
 def _item(stream: Stream, track: ManifestTrack) -> Item | None:
@@ -158,13 +177,6 @@ def _item(stream: Stream, track: ManifestTrack) -> Item | None:
     if item is None:
         raise NotInStoreError(
             f"{stream.store.path}: stream {stream.name}, track {track.track!r}: item {key[:12]} "
-            "is listed in the manifest but not stored; run the extraction again"
+            "is listed in the manifest but not stored; run again with --forcerun extract"
         )
     return item
-
-
-def _label_stream(store: FeatureStore, manifest: Manifest) -> Stream:
-    listed = {name for track in manifest for name in track.items if name.startswith(f"{LABELS}@")}
-    if len(listed) != 1:
-        raise NotInStoreError(f"{manifest.name}: expected one label stream, found {len(listed)}")
-    return store[listed.pop()]

@@ -14,16 +14,16 @@ def group() -> None:
 
 
 @group.command()
-@click.option("--config", "source", required=True, help="Configuration file, or JSON text.")
+@click.option("--config", "settings", required=True, help="Configuration file, or JSON text.")
 @click.option("--json", "as_json", is_flag=True, help="Give JSON on standard output.")
-def tracks(source: str, *, as_json: bool) -> None:
+def tracks(settings: str, *, as_json: bool) -> None:
     """List the tracks of a data set and their files, from names alone."""
     from dataclasses import asdict
 
     from .config import load_config
     from .plan import dataset_of
 
-    dataset = dataset_of(load_config(source))
+    dataset = dataset_of(load_config(settings))
     rows = [asdict(track) for track in dataset.tracks]
     if as_json:
         click.echo(json.dumps(rows, indent=1))
@@ -33,14 +33,14 @@ def tracks(source: str, *, as_json: bool) -> None:
 
 
 @group.command()
-@click.option("--config", "source", required=True, help="Configuration file, or JSON text.")
-def config(source: str) -> None:
+@click.option("--config", "settings", required=True, help="Configuration file, or JSON text.")
+def config(settings: str) -> None:
     """Check a configuration and print it in full, defaults included, as JSON."""
     from dataclasses import asdict
 
     from .config import load_config
 
-    click.echo(json.dumps(asdict(load_config(source)), indent=1))
+    click.echo(json.dumps(asdict(load_config(settings)), indent=1))
 
 
 @group.command()

@@ -20,15 +20,21 @@ def _part(_ctx: click.Context, _option: click.Parameter, value: str) -> tuple[in
 
 
 @group.command()
-@click.option("--config", "source", required=True, help="Configuration file, or JSON text.")
+@click.option("--config", "settings", required=True, help="Configuration file, or JSON text.")
 @click.option("--store", type=click.Path(path_type=Path), help="Store; the configuration's.")
 @click.option("--stream", "streams", multiple=True, help="Stream, may be repeated; default all.")
 @click.option("--part", default="1/1", show_default=True, callback=_part, help="Part i/n.")
 @click.option("--receipt", type=click.Path(path_type=Path), help="Where to leave the receipt.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda:N.")
+@click.option(
+    "--device",
+    default="auto",
+    show_default=True,
+    envvar="CONCORD_DEVICE",
+    help="auto, cpu or cuda:N; also $CONCORD_DEVICE.",
+)
 @click.option("--threads", default=0, help="Threads on the processor; 0 is torch's choice.")
 def run(
-    source: str,
+    settings: str,
     store: Path | None,
     streams: tuple[str, ...],
     part: tuple[int, int],
@@ -48,7 +54,7 @@ def run(
     from .plan import dataset_of, streams_of
     from .progress import progress
 
-    config = load_config(source)
+    config = load_config(settings)
     chosen = streams_of(config, streams)
     what = f"{' '.join(chosen)} part {part[0]}/{part[1]}"
     with _device(device, threads, needed=set(chosen) != {LABELS}) as held, progress(what) as told:
@@ -99,9 +105,9 @@ def _device(name: str, threads: int, *, needed: bool):
     """Hold a device for the streams that need one; reading labels does not even import torch."""
     from contextlib import nullcontext
 
-    from .device import held_device, set_threads
+    from .device import held_device, set_up_torch
 
     if not needed:
         return nullcontext("cpu")
-    set_threads(threads)
+    set_up_torch(threads)
     return held_device(name)

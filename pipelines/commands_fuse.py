@@ -33,18 +33,26 @@ def heads(*, as_json: bool) -> None:
 
 
 @group.command()
-@click.option("--config", "source", required=True, help="Configuration file, or JSON text.")
+@click.option("--config", "settings", required=True, help="Configuration file, or JSON text.")
 @click.option("--store", type=click.Path(path_type=Path), help="Store; the configuration's.")
 @click.option("--dataset", help="`name` or `name@edition`; default the configuration's name.")
 @click.option(
-    "--coverage", type=click.Path(exists=True, path_type=Path), help="Take the edition from here."
+    "--coverage",
+    type=click.Path(exists=True, path_type=Path),
+    help="Take edition and recipes from here; default the configuration's, where it is.",
 )
 @click.option("--runs", type=click.Path(path_type=Path), help="Where finished runs are kept.")
 @click.option("--results", type=click.Path(path_type=Path), help="Where to write all results.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda:N.")
+@click.option(
+    "--device",
+    default="auto",
+    show_default=True,
+    envvar="CONCORD_DEVICE",
+    help="auto, cpu or cuda:N; also $CONCORD_DEVICE.",
+)
 @click.option("--threads", default=0, help="Threads on the processor; 0 is torch's choice.")
 def train(
-    source: str,
+    settings: str,
     store: Path | None,
     dataset: str | None,
     coverage: Path | None,
@@ -57,23 +65,30 @@ def train(
 
     Finished runs are kept and not trained again.
     """
-    from ..cache import FeatureStore
+    from ..cache import ConfigError, FeatureStore
     from ..cache.atomic import write_json
     from ..fuse.grid import Grid
     from .config import load_config
-    from .device import held_device, set_threads
+    from .device import held_device, set_up_torch
     from .progress import progress
 
-    set_threads(threads)
-    config = load_config(source)
+    set_up_torch(threads)
+    config = load_config(settings)
+    if not config.fuse.experiments:
+        raise ConfigError("fuse.experiments: expected at least one, found none")
     opened = FeatureStore(store or config.store_path)
+    standard = Path(config.results) / "coverage.json"
+    if coverage is None and dataset is None and standard.exists():
+        coverage = standard
+    recipes: dict[str, str] = {}
     if coverage:
         found = json.loads(coverage.read_bytes())
         dataset = f"{found['dataset']}@{found['edition']}"
+        recipes = {name: stream["digest"] for name, stream in found["streams"].items()}
     manifest = opened.manifest(dataset or config.data_name)
     folder = runs or Path(config.results) / "runs"
     with held_device(device) as held, progress("fuse") as told:
-        outcome = Grid(opened, manifest, config.fuse, folder, held).go(told)
+        outcome = Grid(opened, manifest, config.fuse, folder, held, recipes).go(told)
     if results:
         write_json(results, outcome)
     _print(outcome)

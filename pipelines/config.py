@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
+import os
 import types
 import typing
 from dataclasses import dataclass, field
@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from ..cache import ConfigError
-from ..extract.settings import KINDS, LABELS, StreamSettings
+from ..extract.settings import KINDS, StreamSettings
 from ..fuse.settings import FuseSettings
+from .checks import check, near
 
 T = TypeVar("T")
 
@@ -80,7 +81,10 @@ def load_config(path: str | Path) -> Config:
         except OSError as error:
             raise ConfigError(f"configuration {path}: cannot be read: {error.strerror}") from error
         return parse_config(_yaml(text, str(path)))
-    return parse_config(json.loads(text))
+    try:
+        return parse_config(json.loads(text))
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"configuration {text[:40]!r}…: not JSON: {error}") from error
 
 
 def _yaml(text: str, path: str) -> Any:
@@ -95,21 +99,15 @@ def _yaml(text: str, path: str) -> Any:
 def parse_config(values: Any) -> Config:
     """Check plain values, such as Snakemake's `config`, and make the configuration of them."""
     config = build(Config, values, "")
-    for group, streams in config.groups.items():
-        for stream in streams:
-            if stream not in config.streams and stream != LABELS:
-                raise ConfigError(
-                    f"groups.{group}: stream {stream!r} is not configured"
-                    + _near(stream, [*config.streams, LABELS])
-                )
-    for number, experiment in enumerate(config.fuse.experiments):
-        for stream in experiment.streams:
-            if stream.partition("@")[0] not in config.streams:
-                raise ConfigError(
-                    f"fuse.experiments[{number}].streams: stream {stream!r} is not configured"
-                    + _near(stream, list(config.streams))
-                )
+    data = dataclasses.replace(config.data, path=_folder(config.data.path))
+    store = _folder(config.store) if config.store else ""
+    config = dataclasses.replace(config, data=data, results=_folder(config.results), store=store)
+    check(config)
     return config
+
+
+def _folder(path: str) -> str:
+    return os.path.normpath(Path(path).expanduser())
 
 
 def build(kind: type[T], values: Any, where: str) -> T:
@@ -130,7 +128,7 @@ def build(kind: type[T], values: Any, where: str) -> T:
     for key in values:
         if key not in names:
             raise ConfigError(
-                f"{_join(where, key)}: unknown key{_near(str(key), names)}; "
+                f"{_join(where, key)}: unknown key{near(str(key), names)}; "
                 f"keys here: {', '.join(names)}"
             )
     made = {name: _value(hints[name], values[name], _join(where, name)) for name in values}
@@ -142,11 +140,6 @@ def build(kind: type[T], values: Any, where: str) -> T:
 
 def _join(where: str, key: object) -> str:
     return f"{where}.{key}" if where else str(key)
-
-
-def _near(word: str, known: list[str]) -> str:
-    nearest = difflib.get_close_matches(word, known, 1, 0.5)
-    return f"; did you mean {nearest[0]!r}?" if nearest else ""
 
 
 def _value(kind: Any, value: Any, where: str) -> Any:
@@ -176,7 +169,7 @@ def _mapping(kind: Any, value: Any, where: str) -> dict[str, Any]:
         if modality not in KINDS or not backbone:
             raise ConfigError(
                 f"{_join(where, name)}: expected a stream name such as visual/resnet18, "
-                f"one of {', '.join(f'{known}/…' for known in KINDS)}{_near(modality, list(KINDS))}"
+                f"one of {', '.join(f'{known}/…' for known in KINDS)}{near(modality, list(KINDS))}"
             )
         made[str(name)] = build(KINDS[modality], one or {}, _join(where, name))
     return made
@@ -186,7 +179,7 @@ def _choice(choices: tuple[Any, ...], value: Any, where: str) -> Any:
     if value not in choices:
         raise ConfigError(
             f"{where}: expected one of {', '.join(map(str, choices))}, found {value!r}"
-            + _near(str(value), [str(choice) for choice in choices])
+            + near(str(value), [str(choice) for choice in choices])
         )
     return value
 

@@ -2,10 +2,10 @@
 
 The plan below fixes names, rows, rates and faults; the seed fixes everything that is drawn. Each
 label is the sum of two independent smooth courses: the face shows one (mouth, eyes, brows), the
-voice sounds the other (pitch, loudness, colour), so either modality alone can explain a
-correlation of 0.71 and only both together explain more. Identity, movement, light, drift and
-noise differ from track to track and stand between a picture or a sound and its meaning. The
-voice runs half a second ahead, because features of a row see the second of sound that ends
+voice sounds the other (glides of pitch, shape of syllables, loudness), so either modality alone
+can explain a correlation of 0.71 and only both together explain more. Identity, movement, light,
+drift and noise differ from track to track and stand between a picture or a sound and its meaning.
+The voice runs half a second ahead, because features of a row see the second of sound that ends
 there. The two persons of one picture hear one voice: it sounds what both have in common, each
 face shows its own part. The faults are those of the corpus: a late sound, an odd rate, a track
 shorter than a window, unlabelled rows, missing crops, a file of noise and a file cut short.

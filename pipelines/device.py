@@ -12,12 +12,15 @@ from pathlib import Path
 from ..cache import ConfigError
 
 
-def set_threads(threads: int) -> None:
-    """Bound torch's threads on the processor (0: torch's choice) and ask for repeatable sums."""
+def set_up_torch(threads: int) -> None:
+    """Bound torch's threads on the processor (0: torch's choice), and ask for repeatable sums in
+    full float32, which recipes promise.
+    """  # noqa: D205
     import torch
 
     if threads:
         torch.set_num_threads(threads)
+    torch.backends.cudnn.allow_tf32 = False
     torch.use_deterministic_algorithms(True)
 
 
@@ -75,4 +78,8 @@ def _lock(numbers: list[int]) -> tuple[int, int]:
 
 def _open(number: int) -> int:
     path = Path(tempfile.gettempdir()) / f"concord-cuda-{number}.lock"
-    return os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        # Another user's file can be locked as well: reading rights are enough.
+        return os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return os.open(path, os.O_RDONLY | os.O_CREAT, 0o644)

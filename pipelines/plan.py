@@ -16,10 +16,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..cache import ConfigError
+from ..cache import ConfigError, DataError, digest
 from ..extract.affwild2 import scan
 from ..extract.parts import part_of
-from ..extract.settings import LABELS, StreamSettings, VisualSettings
+from ..extract.settings import LABELS, TENSOR_FILES, StreamSettings, VisualSettings
 from .config import Config, parse_config
 from .demo import demo_dataset
 
@@ -43,10 +43,18 @@ def dataset_of(config: Config) -> Dataset:
     return scan(Path(data.path), config.data_name)
 
 
-def use_own_command() -> None:
-    """Let jobs find the `concord` of this very environment, whether it is activated or not."""
+def prepare_jobs(config: Config) -> None:
+    """Set what jobs inherit: the `concord` of this very environment, activated or not, and the
+    device, which is no parameter of a job since it changes no result.
+    """  # noqa: D205
     own = str(Path(sys.executable).parent)
     os.environ["PATH"] = os.pathsep.join([own, os.environ.get("PATH", os.defpath)])
+    os.environ["CONCORD_DEVICE"] = config.device
+
+
+def count_gpus() -> int:
+    """Count this machine's GPUs without importing torch."""
+    return len(list(Path("/dev").glob("nvidia[0-9]*")))
 
 
 def streams_of(config: Config, chosen: Sequence[str]) -> dict[str, StreamSettings | None]:
@@ -71,15 +79,23 @@ class Plan:
     @classmethod
     def of(cls, values: dict[str, Any]) -> Plan:
         """Make the plan of a workflow's configuration, checking it first."""
-        plan = cls(parse_config(json.loads(json.dumps(values))))
-        if plan.config.parts < 1:
-            raise ConfigError(f"parts: expected at least 1, found {plan.config.parts}")
-        return plan
+        return cls(parse_config(json.loads(json.dumps(values))))
 
     @cached_property
     def dataset(self) -> Dataset:
-        """The data set's tracks."""
-        return dataset_of(self.config)
+        """The data set's tracks.
+
+        Raises:
+            DataError: Not laid out as its adapter expects, or a split is empty.
+        """
+        dataset = dataset_of(self.config)
+        missing = {"train", "val"} - {track.split for track in dataset.tracks}
+        if missing:
+            raise DataError(
+                f"{dataset.root}: no track in {' and '.join(sorted(missing))}; "
+                "expected label files in Train_Set and in Validation_Set"
+            )
+        return dataset
 
     @cached_property
     def groups(self) -> dict[str, tuple[str, ...]]:
@@ -107,7 +123,28 @@ class Plan:
         for track in self.dataset.tracks:
             if part_of(track.source, self.config.parts) == part:
                 files += self._files(track, streams)
-        return [f"{self.config.data.path}/{name}" for name in dict.fromkeys(files)]
+        found = [f"{self.config.data.path}/{name}" for name in dict.fromkeys(files)]
+        return [*found, *self._weights(streams)]
+
+    def _weights(self, streams: Sequence[str]) -> list[str]:
+        """Weights that are files: other bytes, another recipe."""
+        used = [s.weights for name in streams if (s := self.config.streams.get(name)) is not None]
+        return [name for name in dict.fromkeys(used) if Path(name).suffix in TENSOR_FILES]
+
+    def stamp(self, group: str, part: int) -> str:
+        """Give a digest of names, sizes and times of a job's inputs.
+
+        Snakemake looks for newer files only; one that is replaced by an older file shows here.
+        The demo's files are made by the workflow itself, so they need no stamp.
+        """
+        if self.config.data.adapter == "demo":
+            return ""
+        marks: list[tuple[str, int, int]] = []
+        for name in self.inputs(group, part):
+            path = Path(name)
+            stat = path.stat() if path.exists() else None
+            marks.append((name, stat.st_size, stat.st_mtime_ns) if stat else (name, -1, -1))
+        return digest(marks)[:16]
 
     def _files(self, track: Track, streams: Sequence[str]) -> list[str]:
         found = [track.labels]
@@ -149,5 +186,5 @@ class Plan:
     def gpu(self) -> int:
         """GPUs that a job takes; found without importing torch."""
         if self.config.device == "auto":
-            return int(Path("/dev/nvidia0").exists())
+            return int(count_gpus() > 0)
         return int(self.config.device.startswith("cuda"))

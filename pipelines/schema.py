@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
+import inspect
+import itertools
+import textwrap
 import types
 import typing
 from typing import Any, Literal, get_args, get_origin
@@ -17,6 +21,7 @@ def json_schema(kind: Any = Config) -> dict[str, Any]:
     """Give the JSON schema (draft 2020-12) of a configuration dataclass."""
     hints = typing.get_type_hints(kind)
     fields = dataclasses.fields(kind)
+    notes = {name: {"description": text} for name, text in field_notes(kind).items()}
     required = [
         f.name
         for f in fields
@@ -26,9 +31,22 @@ def json_schema(kind: Any = Config) -> dict[str, Any]:
         "type": "object",
         "description": (kind.__doc__ or "").strip(),
         "additionalProperties": False,
-        "properties": {f.name: _schema(hints[f.name]) for f in fields},
+        "properties": {f.name: {**_schema(hints[f.name]), **notes.get(f.name, {})} for f in fields},
     }
     return {**schema, "required": required} if required else schema
+
+
+def field_notes(kind: Any) -> dict[str, str]:
+    """Give what stands under each field of a dataclass, for people."""
+    tree = ast.parse(textwrap.dedent(inspect.getsource(kind)))
+    assert isinstance(tree.body[0], ast.ClassDef)
+    body = tree.body[0].body
+    notes: dict[str, str] = {}
+    for before, node in itertools.pairwise(body):
+        if isinstance(before, ast.AnnAssign) and isinstance(node, ast.Expr):
+            assert isinstance(before.target, ast.Name)
+            notes[before.target.id] = str(ast.literal_eval(node.value))
+    return notes
 
 
 def _schema(kind: Any) -> dict[str, Any]:

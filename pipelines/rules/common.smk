@@ -1,11 +1,13 @@
 # The configuration, checked, and the plan of jobs made from it. Nothing here opens a media file.
 
 
+from importlib.metadata import version
+
 from snakemake.exceptions import WorkflowError
 
 try:
     from concord.cache.errors import ConcordError
-    from concord.pipelines.plan import EXTRACTION, Plan, use_own_command
+    from concord.pipelines.plan import EXTRACTION, Plan, count_gpus, prepare_jobs
 except ImportError as error:
     raise WorkflowError(
         f"concord is not installed here ({error}); run: pip install -e ."
@@ -17,11 +19,14 @@ try:
 except ConcordError as error:
     raise WorkflowError(str(error)) from None
 
-use_own_command()
+prepare_jobs(PLAN.config)
+
+# The versions of the libraries that decode: another one may give other numbers.
+READERS = {name: version(name) for name in ("av", "torchvision", "torchaudio")}
 
 # Without a limit of its own, Snakemake lets every job of a local run use the GPU at once.
 if "gpu" not in workflow.global_resources:
-    workflow.register_resource("gpu", 1)
+    workflow.register_resource("gpu", max(1, count_gpus()))
 
 
 wildcard_constraints:

@@ -19,3 +19,4 @@ if PLAN.config.data.adapter == "demo":
         shell:
             "concord demo make {params.folder:q} --profile {params.profile:q}"
             " --seed {params.seed} > {log:q} 2>&1"
+            " || {{ code=$?; tail -n 20 {log:q} >&2; exit $code; }}"

@@ -14,8 +14,9 @@ rule extract:
         streams=lambda wildcards: [f"--stream={name}" for name in PLAN.groups[wildcards.group]],
         parts=PLAN.config.parts,
         store=PLAN.config.store_path,
-        device=PLAN.config.device,
         version=EXTRACTION,
+        readers=READERS,
+        stamp=lambda wildcards: PLAN.stamp(wildcards.group, int(wildcards.part)),
     log:
         PLAN.path("logs/extract/{group}/{part}.log"),
     benchmark:
@@ -28,7 +29,8 @@ rule extract:
     shell:
         "concord extract run --config {params.settings:q} --store {params.store:q}"
         " {params.streams:q} --part {wildcards.part}/{params.parts} --receipt {output:q}"
-        " --device {params.device:q} --threads {threads} 2> {log:q}"
+        " --threads {threads} > {log:q} 2>&1"
+        " || {{ code=$?; tail -n 20 {log:q} >&2; exit $code; }}"
 
 
 rule index:
@@ -52,3 +54,4 @@ rule index:
     shell:
         "concord extract index {input:q} --store {params.store:q} --budget {params.budget}"
         " --coverage {output.coverage:q} > {log:q} 2>&1"
+        " || {{ code=$?; tail -n 20 {log:q} >&2; exit $code; }}"

@@ -12,7 +12,6 @@ rule fuse:
         settings=PLAN.settings("streams", "fuse"),
         store=PLAN.config.store_path,
         runs=PLAN.path("runs"),
-        device=PLAN.config.device,
     log:
         PLAN.path("logs/fuse.log"),
     threads: PLAN.config.threads
@@ -23,4 +22,5 @@ rule fuse:
     shell:
         "concord fuse train --config {params.settings:q} --store {params.store:q}"
         " --coverage {input:q} --runs {params.runs:q} --results {output.results:q}"
-        " --device {params.device:q} --threads {threads} > {log:q} 2>&1"
+        " --threads {threads} > {log:q} 2>&1"
+        " || {{ code=$?; tail -n 20 {log:q} >&2; exit $code; }}"

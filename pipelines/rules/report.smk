@@ -21,3 +21,4 @@ rule report:
     shell:
         "concord report make --coverage {input.coverage:q} --results {input.results:q}"
         " --out {params.folder:q} > {log:q} 2>&1"
+        " || {{ code=$?; tail -n 20 {log:q} >&2; exit $code; }}"

@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from concord.cache import Manifest, ManifestTrack, StoreError
+from concord.cache import FeatureStore, Manifest, ManifestTrack, StoreError
 from concord.cache.manifest import load_manifest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -77,3 +77,25 @@ def test_other_files_are_refused(tmp_path, content):
     path.write_bytes(content)
     with pytest.raises(StoreError, match=r"demo@1\.json: not a manifest"):
         load_manifest(path)
+
+
+def test_rows_under_an_older_recipe_stay_within_reach(tmp_path):
+    def manifest(items):
+        tracks = [
+            ManifestTrack(
+                track=name, source=name, split="train", family=name, rows=3, rate=None, items=own
+            )
+            for name, own in items.items()
+        ]
+        return Manifest("mine", "abc", tuple(tracks))
+
+    store = FeatureStore.create(tmp_path / "store")
+    store.save_manifest(manifest({"1": {"v@old": "a"}, "2": {"v@old": "b", "l@x": "c"}}))
+    # The same edition under another recipe; track 1 is in quarantine there.
+    store.save_manifest(manifest({"1": {}, "2": {"v@new": "d", "l@x": "e"}}))
+    found = {track.track: track.items for track in store.manifest("mine")}
+    assert found == {"1": {"v@old": "a"}, "2": {"v@old": "b", "v@new": "d", "l@x": "e"}}
+    # What the new manifest knows is replaced, quarantine included.
+    store.save_manifest(manifest({"1": {"v@new": "f"}, "2": {}}))
+    found = {track.track: track.items for track in store.manifest("mine")}
+    assert found["2"] == {"v@old": "b", "l@x": "e"}

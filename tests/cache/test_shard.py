@@ -210,7 +210,7 @@ def test_seal_names_the_damaged_file(shard, fault, name):
     with pytest.raises(StoreError) as error:
         Shard(shard[0])
     assert f"{path}: expected {len(content)} bytes, found {found}" in str(error.value)
-    assert "run the extraction again" in str(error.value)
+    assert "run again with --forcerun extract" in str(error.value)
 
 
 def test_without_a_seal_it_is_no_shard(shard):

@@ -114,9 +114,29 @@ def test_misfits_are_listed(tmp_path, whole):
     with pytest.raises(ConfigError, match="do not fit") as error:
         build_backbone("resnet18", str(tmp_path / "bad.safetensors"))
     text = str(error.value)
-    assert "missing ['bn1.weight', 'layer4.1.conv2.weight']" in text
-    assert "unexpected ['head.weight']" in text
-    assert "of another shape ['layer1.0.bn1.bias (7,) for (64,)']" in text
+    assert "missing bn1.weight, layer4.1.conv2.weight;" in text
+    assert "unexpected head.weight;" in text
+    assert "of another shape layer1.0.bn1.bias (7,) for (64,)" in text
+
+
+def test_a_training_checkpoint_is_unwrapped(tmp_path, whole):
+    state = {f"module.{name}": value for name, value in whole.state_dict().items()}
+    torch.save({"state_dict": state, "epoch": 3}, tmp_path / "trained.pt")
+    found = build_backbone("resnet18", str(tmp_path / "trained.pt"))
+    torch.testing.assert_close(found.state_dict()["conv1.weight"], state["module.conv1.weight"])
+
+
+def test_long_lists_are_cut(tmp_path):
+    torch.save({"a": torch.zeros(1)}, tmp_path / "other.pt")
+    with pytest.raises(ConfigError, match=r"and \d+ more; unexpected a; of another shape none"):
+        build_backbone("resnet18", str(tmp_path / "other.pt"))
+
+
+@pytest.mark.parametrize("name", ["damaged.pt", "damaged.safetensors"])
+def test_a_damaged_file_is_named(tmp_path, name):
+    (tmp_path / name).write_bytes(b"no tensors here")
+    with pytest.raises(ConfigError, match=rf"{name}': not a file of tensors"):
+        build_backbone("resnet18", str(tmp_path / name))
 
 
 @pytest.mark.parametrize(

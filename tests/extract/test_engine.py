@@ -394,13 +394,19 @@ def test_damage_keeps_the_rows_before_it(tmp_path, media):
 
 
 class Killing(Decoder):
-    """A decoder whose child is killed, for real, after the first answer."""
+    """A decoder whose child is killed, for real, after the first answer, the first few times."""
+
+    def __init__(self, times):
+        super().__init__()
+        self.times = times
 
     def video(self, path):
         for chunk in super().video(path):
             yield chunk
-            for child in multiprocessing.active_children():
-                os.kill(child.pid, signal.SIGKILL)
+            if self.times:
+                self.times -= 1
+                for child in multiprocessing.active_children():
+                    os.kill(child.pid, signal.SIGKILL)
 
 
 def test_a_lost_decoder_stores_nothing(tmp_path, media):
@@ -411,7 +417,7 @@ def test_a_lost_decoder_stores_nothing(tmp_path, media):
     store = FeatureStore.create(tmp_path / "store")
     workers = Workers(SMALL, "cpu")
     job = Job("visual/resnet18", track, "key", load_labels(track, tmp_path, store.digests))
-    with Killing() as decoder:
+    with Killing(2) as decoder:
         ((jobs, outcome),) = workers.compute([job], tmp_path, decoder)
     assert jobs == [job]
     assert isinstance(outcome, MediaError)
@@ -420,6 +426,9 @@ def test_a_lost_decoder_stores_nothing(tmp_path, media):
         ((_, outcome),) = workers.compute([job], tmp_path, decoder)
     assert isinstance(outcome, NewItem)
     assert outcome.valid.all()
+    with Killing(1) as decoder:
+        ((_, again),) = workers.compute([job], tmp_path, decoder)
+    assert np.array_equal(again.rows, outcome.rows)
 
 
 def test_receipt_round_trip(done, tmp_path):

@@ -75,9 +75,7 @@ def test_other_headers(read, header):
         read(f"{header}\n0.1,0.2\n")
 
 
-@pytest.mark.parametrize(
-    "row", ["0.1", "0.1,0.2,0.3", "a,b", "0.1;0.2", "", "0.1,", "nan,0", "inf,0"]
-)
+@pytest.mark.parametrize("row", ["0.1", "0.1,0.2,0.3", "a,b", "0.1;0.2", "0.1,", "nan,0", "inf,0"])
 @pytest.mark.parametrize("place", [0, 1, 5])
 def test_malformed_row_is_named_by_its_line(read, row, place):
     lines = ["0.5,0.5"] * 6
@@ -107,3 +105,10 @@ def test_other_files(read, content):
 def test_a_missing_file(tmp_path):
     with pytest.raises(DataError, match="cannot be read"):
         read_labels(tmp_path / "102.txt")
+
+
+def test_blank_lines_count_inside_but_not_at_the_end(read):
+    values, _ = read("valence,arousal\n0.1,0.2\n0.3,0.4\n\n \n")
+    assert values.tolist() == [[0.1, 0.2], [0.3, 0.4]]
+    with pytest.raises(DataError, match="line 3: expected two numbers, found ''"):
+        read("valence,arousal\n0.1,0.2\n\n0.3,0.4\n")

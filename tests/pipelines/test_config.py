@@ -41,6 +41,42 @@ WRONG = [
     ({"parts": True}, "parts: expected int, found True"),
     ({"failure_budget": "much"}, "failure_budget: expected float, found 'much'"),
     ({"fuse": {"training": {"seeds": 3}}}, r"fuse\.training\.seeds: expected a list, found 3"),
+    ({"parts": 0}, "parts: expected at least 1, found 0"),
+    ({"device": "gpu"}, "device: expected auto, cpu or cuda:N, found 'gpu'"),
+    ({"failure_budget": 5}, "failure_budget: expected 0 to 1, found 5"),
+    ({"data": {"name": "my data"}}, r"data\.name: expected letters.*found 'my data'"),
+    ({"streams": {"visual/i3d": {}}}, r"name says 'i3d', but its backbone is 'resnet18'"),
+    (
+        {"streams": {"audio/resnet18": {}}, "groups": {"audio-resnet18": ["audio/resnet18"]}},
+        "a stream's own job has that name",
+    ),
+    (
+        {"streams": {"audio/resnet18": {}}, "groups": {n: ["audio/resnet18"] for n in "ab"}},
+        r"groups\.b: stream 'audio/resnet18' is in group 'a' too",
+    ),
+    ({"fuse": {"window": {"length": 4}}}, r"hop_scoring: expected 1 to length \(4\).*found 8"),
+    ({"fuse": {"window": {"hop": 0}}}, r"window\.hop: expected at least 1, found 0"),
+    ({"fuse": {"training": {"seeds": []}}}, r"seeds: expected at least one, found \[\]"),
+    ({"fuse": {"training": {"seeds": [1, 1]}}}, r"seeds: expected each once, found \[1, 1\]"),
+    ({"fuse": {"training": {"epochs": 0}}}, r"epochs: expected at least 1, found 0"),
+    (
+        {"fuse": {"experiments": [{"head": "concat", "streams": []}]}},
+        r"experiments\[0\]\.streams: expected at least one",
+    ),
+    (
+        {
+            "streams": {"audio/resnet18": {}},
+            "fuse": {"experiments": [{"head": "jca", "streams": ["audio/resnet18"]}]},
+        },
+        r"experiments\[0\]: head 'jca' joins at least two modalities",
+    ),
+    (
+        {
+            "streams": {"audio/resnet18": {}},
+            "fuse": {"experiments": [{"head": "concat", "streams": ["audio/resnet18"]}] * 2},
+        },
+        "listed twice",
+    ),
     ({"data": ["demo"]}, "data: expected keys and values"),
     (["demo"], "configuration: expected keys and values"),
 ]
@@ -77,6 +113,23 @@ def test_numbers_that_yaml_takes_for_text():
 def test_the_printed_configuration_reads_back():
     config = load_config(DEMO)
     assert load_config(json.dumps(dataclasses.asdict(config))) == config
+
+
+def test_folders_are_tidied():
+    found = parse_config({"data": {"path": "~/data/"}, "results": "./results//mine/"})
+    assert found.data.path == str(Path.home() / "data")
+    assert found.results == "results/mine"
+
+
+def test_text_that_is_not_json():
+    with pytest.raises(ConfigError, match="not JSON"):
+        load_config("{bad")
+
+
+def test_the_schema_explains_fields():
+    fields = json_schema()["properties"]
+    assert fields["device"]["description"] == "auto, cpu, or cuda:N."
+    assert "quarantine" in fields["failure_budget"]["description"]
 
 
 def test_a_file_that_is_not_there(tmp_path):

@@ -1,6 +1,7 @@
 """The workflow as users run it: real processes over a small generated data set."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -184,6 +185,41 @@ def test_a_group_shares_one_job_and_gives_the_same_numbers(copy):
         json.loads((copy / name / "results.json").read_text()) for name in ("results", "grouped")
     ]
     assert numbers[0] == numbers[1]
+
+
+def test_a_source_replaced_by_an_older_file_is_seen(copy):
+    data = copy / "mine"
+    shutil.move(copy / "results" / "data", data)
+    config = {**TINY, "data": {"adapter": "affwild2", "name": "mine", "path": "mine"}}
+    assert snakemake(copy, config).returncode == 0
+    before = json.loads((copy / "results" / "coverage.json").read_text())
+    path = next(data.glob("batch*/video3.mp4"))
+    with path.open("ab") as file:
+        file.write(b"\0" * 8)
+    os.utime(path, (10**9, 10**9))
+    done = snakemake(copy, config)
+    assert done.returncode == 0, done.text
+    # Its part's jobs of both media streams; the label file is as it was.
+    assert jobs(done)["extract"] == 2
+    after = json.loads((copy / "results" / "coverage.json").read_text())
+    assert after["edition"] == before["edition"]
+    assert after["streams"]["labels/va"] == before["streams"]["labels/va"]
+    for name in STREAMS:
+        assert after["streams"][name]["items_sha256"] != before["streams"][name]["items_sha256"]
+
+
+def test_the_reason_of_a_failure_is_on_the_screen(copy):
+    done = snakemake(copy, {**TINY, "failure_budget": 0.1})
+    assert "failure_budget 0.1 allows 0" in done.text
+    assert "cannot be opened" in done.text
+
+
+def test_values_on_the_command_line_change_the_demo(tmp_path):
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "-n"]
+    command += ["--cores", "2", "--config", "parts=2"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    done.text = done.stdout + done.stderr
+    assert jobs(done)["extract"] == 6
 
 
 def test_faces_are_another_recipe(copy):

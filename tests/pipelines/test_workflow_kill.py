@@ -34,7 +34,10 @@ def job_processes(parent):
     while waiting:
         for number, command in children.get(waiting.pop(), []):
             waiting.append(number)
-            if re.search(r"bin/concord|concord\.pipelines", command) and "bash" not in command:
+            if (
+                re.search(r"bin/concord|concord\.pipelines|multiprocessing.spawn", command)
+                and "bash" not in command
+            ):
                 found.append(number)
     return found
 

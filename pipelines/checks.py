@@ -1,0 +1,129 @@
+"""Checks of a configuration as a whole, so that a wrong value is told before any work starts."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from ..cache import ConfigError
+from ..extract.settings import LABELS
+
+if TYPE_CHECKING:
+    from ..fuse.settings import ExperimentSettings, FuseSettings
+    from .config import Config
+
+DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
+DATA_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+STREAM_NAME = re.compile(r"[a-z0-9_]+/(?P<backbone>[a-z0-9_]+)([.-][a-z0-9_.-]+)?")
+GROUP_NAME = re.compile(r"[A-Za-z0-9_-]+")
+
+
+def near(word: str, known: list[str]) -> str:
+    """Give `; did you mean …?` where a known word is like this one."""
+    nearest = difflib.get_close_matches(word, known, 1, 0.5)
+    return f"; did you mean {nearest[0]!r}?" if nearest else ""
+
+
+def check(config: Config) -> None:
+    """Check what single values cannot tell.
+
+    Raises:
+        ConfigError: With the key, what was expected and what was found.
+    """
+    _expect(config.parts >= 1, "parts", "at least 1", config.parts)
+    _expect(0 <= config.failure_budget <= 1, "failure_budget", "0 to 1", config.failure_budget)
+    _expect(config.threads >= 1, "threads", "at least 1", config.threads)
+    _expect(bool(DEVICE.fullmatch(config.device)), "device", "auto, cpu or cuda:N", config.device)
+    name = config.data_name
+    letters = "letters, digits, '.', '_' and '-'"
+    _expect(bool(DATA_NAME.fullmatch(name)), "data.name", letters, name)
+    _check_streams(config)
+    _check_groups(config)
+    _check_fuse(config.fuse)
+    for number, experiment in enumerate(config.fuse.experiments):
+        _check_experiment(experiment, f"fuse.experiments[{number}]", list(config.streams))
+    twice = [e for e, count in Counter(config.fuse.experiments).items() if count > 1]
+    if twice:
+        raise ConfigError(f"fuse.experiments: listed twice, leave one out: {twice[0]}")
+
+
+def _expect(holds: bool, where: str, expected: str, found: object) -> None:
+    if not holds:
+        raise ConfigError(f"{where}: expected {expected}, found {found!r}")
+
+
+def _check_streams(config: Config) -> None:
+    for name, settings in config.streams.items():
+        match = STREAM_NAME.fullmatch(name)
+        where = f"streams.{name}"
+        _expect(match is not None, where, "modality/backbone in lower case", name)
+        assert match is not None
+        if match["backbone"] != settings.backbone:
+            raise ConfigError(
+                f"{where}: the name says {match['backbone']!r}, but its backbone is "
+                f"{settings.backbone!r}; name it {name.partition('/')[0]}/{settings.backbone}, or "
+                f"{name.partition('/')[0]}/{settings.backbone}-… to tell several apart"
+            )
+
+
+def _check_groups(config: Config) -> None:
+    automatic = {stream.replace("/", "-") for stream in (LABELS, *config.streams)}
+    seen: dict[str, str] = {}
+    for group, streams in config.groups.items():
+        where = f"groups.{group}"
+        _expect(bool(GROUP_NAME.fullmatch(group)), where, "letters, digits, '_' and '-'", group)
+        if group in automatic:
+            raise ConfigError(f"{where}: a stream's own job has that name; choose another")
+        for stream in streams:
+            known = [*config.streams, LABELS]
+            if stream not in known:
+                raise ConfigError(
+                    f"{where}: stream {stream!r} is not configured" + near(stream, known)
+                )
+            if stream in seen:
+                raise ConfigError(f"{where}: stream {stream!r} is in group {seen[stream]!r} too")
+            seen[stream] = group
+
+
+def _check_fuse(fuse: FuseSettings) -> None:
+    window, training = fuse.window, fuse.training
+    _expect(window.length >= 1, "fuse.window.length", "at least 1", window.length)
+    _expect(window.hop >= 1, "fuse.window.hop", "at least 1", window.hop)
+    _expect(
+        1 <= window.hop_scoring <= window.length,
+        "fuse.window.hop_scoring",
+        f"1 to length ({window.length}), so that every row is predicted",
+        window.hop_scoring,
+    )
+    for key in ("epochs", "patience", "batch"):
+        value = getattr(training, key)
+        _expect(value >= 1, f"fuse.training.{key}", "at least 1", value)
+    for key in ("lr", "clip"):
+        value = getattr(training, key)
+        _expect(value > 0, f"fuse.training.{key}", "more than 0", value)
+    seeds = training.seeds
+    _expect(len(seeds) > 0, "fuse.training.seeds", "at least one", list(seeds))
+    _expect(len(set(seeds)) == len(seeds), "fuse.training.seeds", "each once", list(seeds))
+
+
+def _check_experiment(experiment: ExperimentSettings, where: str, known: list[str]) -> None:
+    streams = experiment.streams
+    _expect(len(streams) > 0, f"{where}.streams", "at least one", list(streams))
+    _expect(len(set(streams)) == len(streams), f"{where}.streams", "each once", list(streams))
+    for stream in streams:
+        if stream.partition("@")[0] not in known:
+            raise ConfigError(
+                f"{where}.streams: stream {stream!r} is not configured" + near(stream, known)
+            )
+    modalities = {stream.partition("/")[0] for stream in streams}
+    if experiment.head == "jca" and len(modalities) < 2:
+        raise ConfigError(
+            f"{where}: head 'jca' joins at least two modalities, found {', '.join(streams)}; "
+            "add a stream of another modality, or use 'concat'"
+        )
+    _expect(experiment.width >= 0, f"{where}.width", "0 or more", experiment.width)
+    _expect(experiment.hidden >= 1, f"{where}.hidden", "at least 1", experiment.hidden)
+    _expect(experiment.k >= 1, f"{where}.k", "at least 1", experiment.k)
+    _expect(0 <= experiment.dropout < 1, f"{where}.dropout", "0 to 1", experiment.dropout)
