@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import random
 import re
 import subprocess
 import sys
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -14,6 +16,7 @@ import pytest
 import torch
 from concord.cache.errors import ConfigError
 from concord.pipelines.demo import PROFILES, demo_dataset, make_demo
+from concord.pipelines.demo_media import encode_jpegs, encode_mp4
 from concord.pipelines.demo_signal import label_text, track_signal
 from torchvision.io import decode_jpeg
 
@@ -219,6 +222,19 @@ def test_equal_arguments_write_equal_bytes(tmp_path):
     assert first == again
     assert first.keys() == other.keys()
     assert not set(first.items()) & set(other.items())
+
+
+def test_memory_left_by_others_does_not_show():
+    pictures = np.random.default_rng(0).integers(0, 255, (12, 112, 112, 3), np.uint8)
+    sound = np.sin(np.arange(44_100) / 9).astype(np.float32)
+    chance = random.Random(1)
+    films, crops = set(), set()
+    for _ in range(12):
+        left = [bytes([255]) * chance.randint(1_000, 400_000) for _ in range(50)]
+        del left[::2]
+        films.add(encode_mp4(pictures, Fraction(8), sound, 0.0))
+        crops.add(tuple(encode_jpegs(pictures)))
+    assert (len(films), len(crops)) == (1, 1)
 
 
 def test_a_second_make_keeps_other_files(tmp_path):
