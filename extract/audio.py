@@ -54,7 +54,7 @@ class AudioStream:
             spectrogram=self.preset,
             dtype=settings.dtype,
         )
-        self._network = network.to(device)
+        self._network = network.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self._log_mel = LogMel(self.preset).to(device)
 
     def item(
@@ -88,4 +88,5 @@ class AudioStream:
         sound = segments(waveform, times, self.preset.segment)
         batch = torch.zeros(BATCH, self.preset.segment, device=self._device)
         batch[: len(sound)] = sound.to(self._device)
-        return self._network(self._log_mel(batch))[: len(sound)].cpu().numpy()
+        pictures = self._log_mel(batch).contiguous(memory_format=torch.channels_last)
+        return self._network(pictures)[: len(sound)].cpu().numpy()

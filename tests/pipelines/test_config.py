@@ -90,7 +90,7 @@ def test_wrong_values_are_answered(values, message):
 
 def test_the_demo_configuration_is_read():
     config = load_config(DEMO)
-    assert config.parts == 3
+    assert config.parts == 2
     assert config.streams["visual/resnet18"] == VisualSettings(
         weights="seeded", resize=112, crop=112
     )

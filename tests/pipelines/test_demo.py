@@ -16,8 +16,9 @@ import pytest
 import torch
 from concord.cache.errors import ConfigError
 from concord.pipelines.demo import PROFILES, demo_dataset, make_demo
+from concord.pipelines.demo_face import draw_faces
 from concord.pipelines.demo_media import encode_jpegs, encode_mp4
-from concord.pipelines.demo_signal import label_text, track_signal
+from concord.pipelines.demo_signal import label_text, random_stream, track_signal
 from torchvision.io import decode_jpeg
 
 GOOD = [clip for clip in PROFILES["demo"].clips if clip.damage is None]
@@ -225,7 +226,8 @@ def test_equal_arguments_write_equal_bytes(tmp_path):
 
 
 def test_memory_left_by_others_does_not_show():
-    pictures = np.random.default_rng(0).integers(0, 255, (12, 112, 112, 3), np.uint8)
+    signal = track_signal(3, "7-8-112x112", "7-8-112x112", 40, Fraction(8))
+    pictures = draw_faces(random_stream(3, "7-8-112x112", "face"), signal.shown, 8.0)
     sound = np.sin(np.arange(44_100) / 9).astype(np.float32)
     chance = random.Random(1)
     films, crops = set(), set()
