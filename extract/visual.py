@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import av
 import numpy as np
 import torch
+from av import library_versions
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F  # noqa: N812
 
@@ -54,7 +55,7 @@ class VisualRecipe:
 
 def reader_name() -> str:
     """Name the reader with the version of the library that decodes underneath."""
-    codec = ".".join(str(part) for part in av.library_versions["libavcodec"])
+    codec = ".".join(str(part) for part in library_versions["libavcodec"])
     return f"pyav {av.__version__} libavcodec {codec}"
 
 

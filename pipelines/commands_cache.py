@@ -7,8 +7,9 @@ from pathlib import Path
 
 import click
 
+from .options import AS_JSON
+
 STORE = click.argument("store", type=click.Path(path_type=Path))
-AS_JSON = click.option("--json", "as_json", is_flag=True, help="Give JSON on standard output.")
 
 
 @click.group("cache")

@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from .options import AS_JSON, SETTINGS
+
 
 @click.group("data")
 def group() -> None:
@@ -14,8 +16,8 @@ def group() -> None:
 
 
 @group.command()
-@click.option("--config", "settings", required=True, help="Configuration file, or JSON text.")
-@click.option("--json", "as_json", is_flag=True, help="Give JSON on standard output.")
+@SETTINGS
+@AS_JSON
 def tracks(settings: str, *, as_json: bool) -> None:
     """List the tracks of a data set and their files, from names alone."""
     from dataclasses import asdict
@@ -33,7 +35,7 @@ def tracks(settings: str, *, as_json: bool) -> None:
 
 
 @group.command()
-@click.option("--config", "settings", required=True, help="Configuration file, or JSON text.")
+@SETTINGS
 def config(settings: str) -> None:
     """Check a configuration and print it in full, defaults included, as JSON."""
     from dataclasses import asdict

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from .options import DEVICE, SETTINGS, STORE, THREADS
+
 
 @click.group("extract")
 def group() -> None:
@@ -20,19 +22,13 @@ def _part(_ctx: click.Context, _option: click.Parameter, value: str) -> tuple[in
 
 
 @group.command()
-@click.option("--config", "settings", required=True, help="Configuration file, or JSON text.")
-@click.option("--store", type=click.Path(path_type=Path), help="Store; the configuration's.")
+@SETTINGS
+@STORE
 @click.option("--stream", "streams", multiple=True, help="Stream, may be repeated; default all.")
 @click.option("--part", default="1/1", show_default=True, callback=_part, help="Part i/n.")
 @click.option("--receipt", type=click.Path(path_type=Path), help="Where to leave the receipt.")
-@click.option(
-    "--device",
-    default="auto",
-    show_default=True,
-    envvar="CONCORD_DEVICE",
-    help="auto, cpu or cuda:N; also $CONCORD_DEVICE.",
-)
-@click.option("--threads", default=0, help="Threads on the processor; 0 is torch's choice.")
+@DEVICE
+@THREADS
 def run(
     settings: str,
     store: Path | None,

@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from .options import AS_JSON, DEVICE, SETTINGS, STORE, THREADS
+
 
 @click.group("fuse")
 def group() -> None:
@@ -15,7 +17,7 @@ def group() -> None:
 
 
 @group.command()
-@click.option("--json", "as_json", is_flag=True, help="Give JSON on standard output.")
+@AS_JSON
 def heads(*, as_json: bool) -> None:
     """List the fusion heads."""
     from ..fuse.heads import HEADS
@@ -33,8 +35,8 @@ def heads(*, as_json: bool) -> None:
 
 
 @group.command()
-@click.option("--config", "settings", required=True, help="Configuration file, or JSON text.")
-@click.option("--store", type=click.Path(path_type=Path), help="Store; the configuration's.")
+@SETTINGS
+@STORE
 @click.option("--dataset", help="`name` or `name@edition`; default the configuration's name.")
 @click.option(
     "--coverage",
@@ -43,14 +45,8 @@ def heads(*, as_json: bool) -> None:
 )
 @click.option("--runs", type=click.Path(path_type=Path), help="Where finished runs are kept.")
 @click.option("--results", type=click.Path(path_type=Path), help="Where to write all results.")
-@click.option(
-    "--device",
-    default="auto",
-    show_default=True,
-    envvar="CONCORD_DEVICE",
-    help="auto, cpu or cuda:N; also $CONCORD_DEVICE.",
-)
-@click.option("--threads", default=0, help="Threads on the processor; 0 is torch's choice.")
+@DEVICE
+@THREADS
 def train(
     settings: str,
     store: Path | None,

@@ -39,7 +39,10 @@ VIDEO_OPTIONS = {
 
 
 def publish_file(path: Path, data: bytes) -> None:
-    """Write a file under a temporary name, then rename it: a kill leaves no half file."""
+    """Write a file under a temporary name, then rename it: a kill leaves no half file.
+
+    Without fsync, unlike the store: thousands of crops that can be made again at any time.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     partial.write_bytes(data)
