@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .errors import (
     BudgetError,
@@ -15,6 +14,7 @@ from .errors import (
     StoreError,
     TrainingError,
 )
+from .lazy import lazy_exports
 
 if TYPE_CHECKING:
     from .digests import canonical, digest, file_digest
@@ -59,10 +59,4 @@ _HOMES = {
     "StreamWriter": "writer",
 }
 
-
-def __getattr__(name: str) -> Any:
-    """Import on first use: a command's help and the workflow need no arrays."""
-    if name not in _HOMES:
-        message = f"module {__name__!r} has no attribute {name!r}"
-        raise AttributeError(message)
-    return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
+__getattr__ = lazy_exports(__name__, _HOMES)

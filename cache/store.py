@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import json
 import re
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -223,11 +222,8 @@ class FeatureStore:
 
     def manifests(self) -> tuple[Manifest, ...]:
         """All manifests, by name."""
-        return tuple(self._manifests())
-
-    def _manifests(self) -> Iterator[Manifest]:
-        for path in sorted((self.path / "manifests").glob("*.json")):
-            yield load_manifest(path)
+        paths = sorted((self.path / "manifests").glob("*.json"))
+        return tuple(load_manifest(path) for path in paths)
 
     def manifest(self, name: str) -> Manifest:
         """Give the manifest of a data set: `demo`, or `demo@3fa9c1` where it has several editions.
@@ -255,8 +251,3 @@ class FeatureStore:
             if old.name == manifest.name:
                 manifest = manifest.with_items_of(old, known)
         return manifest.save(self.path / "manifests")
-
-
-def missing_keys(stream: Stream, keys: Sequence[str]) -> list[str]:
-    """Of these item keys, those that a stream does not hold yet, each once, in order."""
-    return [key for key in dict.fromkeys(keys) if key not in stream.items]

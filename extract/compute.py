@@ -121,8 +121,12 @@ class Workers:
 
     def compute(self, jobs: Sequence[Job], root: Path, decoder: Decoder) -> Iterator[Outcome]:
         """Compute the jobs of one source; a decoder that crashes gets a second try."""
-        kinds = {"labels": self._labels, "faces": self._faces, "video": self._video}
-        kinds["sound"] = self._sound
+        kinds = {
+            "labels": self._labels,
+            "faces": self._faces,
+            "video": self._video,
+            "sound": self._sound,
+        }
         for reads, work in kinds.items():
             group = [job for job in jobs if self.reads(job.stream) == reads]
             if group:

@@ -8,6 +8,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from ..cache import ConfigError
+from ..cache.manifest import NAME
 from ..extract.settings import LABELS
 
 if TYPE_CHECKING:
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from .config import Config
 
 DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
-DATA_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 STREAM_NAME = re.compile(r"[a-z0-9_]+/(?P<backbone>[a-z0-9_]+)([.-][a-z0-9_.-]+)?")
 GROUP_NAME = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -38,7 +38,7 @@ def check(config: Config) -> None:
     _expect(bool(DEVICE.fullmatch(config.device)), "device", "auto, cpu or cuda:N", config.device)
     name = config.data_name
     letters = "letters, digits, '.', '_' and '-'"
-    _expect(bool(DATA_NAME.fullmatch(name)), "data.name", letters, name)
+    _expect(bool(NAME.fullmatch(name)), "data.name", letters, name)
     _check_streams(config)
     _check_groups(config)
     _check_fuse(config.fuse)

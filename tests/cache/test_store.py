@@ -20,7 +20,6 @@ from concord.cache import (
     digest,
 )
 from concord.cache.shard import write_shard
-from concord.cache.store import missing_keys
 
 RECIPE = {"backbone": "resnet18", "size": 64}
 
@@ -220,11 +219,6 @@ def test_a_damaged_shard_is_named_and_not_skipped(store, item):
     (shard / "x/c/0/0").unlink()
     with pytest.raises(StoreError, match=shard.name):
         _ = store["visual/x"].items
-
-
-def test_missing_keys_once_and_in_order(store, item):
-    stream = fill(store, "visual/x", RECIPE, [item("k1", "a")])
-    assert missing_keys(stream, ["k2", "k1", "k0", "k2", "k1"]) == ["k2", "k0"]
 
 
 def test_one_key_in_two_shards(store, item):
