@@ -18,9 +18,12 @@ from .lazy import lazy_exports
 
 if TYPE_CHECKING:
     from .digests import canonical, digest, file_digest
+    from .identity import Identity
+    from .item import Item
     from .manifest import Manifest, ManifestTrack
-    from .shard import REPEATED, NewItem
-    from .store import FeatureStore, Item, Stream
+    from .new_shard import REPEATED, NewItem, ShardFormat
+    from .store import FeatureStore
+    from .stream import Stream
     from .writer import StreamWriter
 
 __all__ = [
@@ -30,12 +33,14 @@ __all__ = [
     "ConfigError",
     "DataError",
     "FeatureStore",
+    "Identity",
     "Item",
     "Manifest",
     "ManifestTrack",
     "MediaError",
     "NewItem",
     "NotInStoreError",
+    "ShardFormat",
     "StoreError",
     "Stream",
     "StreamWriter",
@@ -51,11 +56,13 @@ _HOMES = {
     "file_digest": "digests",
     "Manifest": "manifest",
     "ManifestTrack": "manifest",
-    "REPEATED": "shard",
-    "NewItem": "shard",
+    "Identity": "identity",
+    "Item": "item",
+    "REPEATED": "new_shard",
+    "NewItem": "new_shard",
+    "ShardFormat": "new_shard",
     "FeatureStore": "store",
-    "Item": "store",
-    "Stream": "store",
+    "Stream": "stream",
     "StreamWriter": "writer",
 }
 

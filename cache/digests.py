@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from .atomic import write_json
 from .errors import StoreError
 
 BLOCK = 1 << 20
+SIMPLE = {str, int, float, bool, type(None)}
 
 
 def canonical(value: Any) -> bytes:
@@ -24,23 +25,37 @@ def canonical(value: Any) -> bytes:
     """
     try:
         text = json.dumps(
-            value,
+            _plain(value),
             sort_keys=True,
             separators=(",", ":"),
             ensure_ascii=False,
             allow_nan=False,
-            default=_plain,
         )
+        return text.encode()
     except (TypeError, ValueError) as error:
-        raise StoreError(f"cannot be put in canonical form: {value!r}: {error}") from error
-    return text.encode()
+        raise StoreError(f"cannot be put in canonical form: {value!r:.200}: {error}") from error
 
 
 def _plain(value: Any) -> Any:
+    """Give a value with dataclasses as objects; names of an object's parts must be text.
+
+    (JSON would write the number 1 and the text "1" alike, and two records would share a digest.)
+    """
+    if type(value) in SIMPLE:
+        return value
+    if isinstance(value, (dict, Mapping)):
+        for name in value:
+            if not isinstance(name, str):
+                message = f"{name!r} is not a text, as the name of a part must be"
+                raise TypeError(message)
+        return {
+            name: part if type(part) in SIMPLE else _plain(part) for name, part in value.items()
+        }
+    if isinstance(value, (list, tuple)):
+        return [_plain(part) for part in value]
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return dataclasses.asdict(value)
-    message = f"{type(value).__name__} is not a plain value"
-    raise TypeError(message)
+        return _plain(dataclasses.asdict(value))
+    return value
 
 
 def digest(value: Any) -> str:
@@ -65,8 +80,14 @@ class DigestMemory:
     name is a digest of the input's path, so no path is stored.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, trusted: bool = True) -> None:
         self._folder = folder
+        self._trusted = trusted
+        self._learned: set[Path] = set()
+
+    def reread(self) -> DigestMemory:
+        """Give the same memory, written but not believed: every input is read again, once."""
+        return DigestMemory(self._folder, trusted=False)
 
     def file(self, path: Path) -> str:
         """Give the SHA-256 of a file's bytes."""
@@ -90,8 +111,11 @@ class DigestMemory:
         return self._folder / name[:2] / f"{name}.json"
 
     def _remembered(self, path: Path, mark: list[int]) -> str | None:
+        record = self._record(path)
+        if not (self._trusted or record in self._learned):
+            return None
         try:
-            known = json.loads(self._record(path).read_bytes())
+            known = json.loads(record.read_bytes())
         except (FileNotFoundError, ValueError):
             return None
         if not isinstance(known, dict) or known.get("mark") != mark:
@@ -100,5 +124,7 @@ class DigestMemory:
         return value if isinstance(value, str) else None
 
     def _learn(self, path: Path, mark: list[int], value: str) -> str:
-        write_json(self._record(path), {"mark": mark, "sha256": value})
+        record = self._record(path)
+        write_json(record, {"mark": mark, "sha256": value})
+        self._learned.add(record)
         return value

@@ -53,3 +53,15 @@ class TrainingError(ConcordError, ArithmeticError):
     """Training cannot go on: the loss is not finite, or there is nothing to learn from."""
 
     exit_code = 6
+
+
+class DamageFoundError(ConcordError):
+    """Verifying a store found damage; all of it was listed."""
+
+    exit_code = 7
+
+
+class ChangedInputsError(ConcordError):
+    """Inputs are no longer what a store's items were computed from; all of them were listed."""
+
+    exit_code = 8

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from .atomic import write_json
+from .digests import digest
+from .entries import check_name, check_version
 from .errors import StoreError
+from .place import parse_record
 
-VERSION = 1
+VERSION = 2
+"""Version of the manifest format; 1 had no checksum of its own."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -68,38 +70,61 @@ class Manifest:
         return iter(self.tracks)
 
     def save(self, folder: Path) -> Path:
-        """Write the manifest into a folder under its own name and give the path."""
+        """Write the manifest into a folder under its own name and give the path.
+
+        Raises:
+            StoreError: A name is none that can be read again, or a track is there twice.
+        """
         if not (NAME.fullmatch(self.dataset) and NAME.fullmatch(self.edition)):
             raise StoreError(
                 f"manifest {self.name!r}: a data set's name may hold letters, digits, '.', '_' "
                 "and '-' only; rename it in the configuration (data.name)"
             )
+        _check_tracks(self.tracks, self.name)
         path = folder / f"{self.name}.json"
         record = {
-            "version": VERSION,
             "dataset": self.dataset,
             "edition": self.edition,
             "tracks": [asdict(track) for track in self.tracks],
         }
-        write_json(path, record)
+        write_json(path, {"version": VERSION, **record, "sha256": digest(record)})
         return path
 
 
-def load_manifest(path: Path) -> Manifest:
+def parse_manifest(content: bytes, where: str) -> Manifest:
     """Read a manifest.
 
     Raises:
-        StoreError: Not a manifest of a version that this program knows.
+        StoreError: Damaged, or not a manifest of a version that this program knows.
     """
+    record = parse_record(content, where)
+    version = check_version(record, where, VERSION)
+    body = {name: record.get(name) for name in ("dataset", "edition", "tracks")}
+    if version > 1 and record.get("sha256") != digest(body):
+        raise StoreError(f"{where}: damaged: it does not have its own SHA-256; index again")
     try:
-        record: Any = json.loads(path.read_bytes())
-        version = record["version"]
-        if version != VERSION:
-            raise StoreError(
-                f"{path}: manifest version {version}, this program reads version {VERSION}; "
-                "update concord"
-            )
-        tracks = tuple(ManifestTrack(**track) for track in record["tracks"])
-        return Manifest(record["dataset"], record["edition"], tracks)
-    except (ValueError, KeyError, TypeError) as error:
-        raise StoreError(f"{path}: not a manifest: {error!r}") from error
+        tracks = tuple([ManifestTrack(**track) for track in record["tracks"]])
+    except (KeyError, TypeError) as error:
+        raise StoreError(f"{where}: not a manifest: {error!r}") from error
+    for name in (body["dataset"], body["edition"]):
+        if not isinstance(name, str) or not NAME.fullmatch(name):
+            raise StoreError(f"{where}: not a name of a data set or edition: {name!r:.80}")
+    _check_tracks(tracks, where)
+    return Manifest(record["dataset"], record["edition"], tracks)
+
+
+def _check_tracks(tracks: tuple[ManifestTrack, ...], where: str) -> None:
+    names: set[str] = set()
+    for track in tracks:
+        check_name(track.track, f"{where}: track")
+        for name in (track.source, track.split, track.family):
+            check_name(name, f"{where}: track {track.track!r:.80}")
+        rate = track.rate is None or type(track.rate) in (int, float)
+        if type(track.rows) is not int or track.rows < 0 or not rate:
+            raise StoreError(f"{where}: track {track.track!r:.80}: rows or rate is no number")
+        items = track.items.items() if isinstance(track.items, dict) else [(None, None)]
+        if not all(isinstance(text, str) for pair in items for text in pair):
+            raise StoreError(f"{where}: track {track.track!r:.80}: items are not names and keys")
+        if track.track in names:
+            raise StoreError(f"{where}: track {track.track!r:.80} is there twice")
+        names.add(track.track)

@@ -1,174 +1,102 @@
-"""The feature store: streams by name and recipe, items by track or key."""
+"""The feature store: streams by name and recipe, manifests of tracks, in a folder or at a URL."""
 
 from __future__ import annotations
 
-import functools
 import json
 import re
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .atomic import write_json
 from .digests import DigestMemory, canonical, digest
+from .entries import FORMATS, check_version
 from .errors import NotInStoreError, StoreError
-from .manifest import Manifest, load_manifest
-from .shard import Entry, Shard
+from .manifest import Manifest, parse_manifest
+from .new_shard import ShardFormat
+from .place import LocalPlace, open_place, parse_record, read_record
+from .stream import Stream
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-FORMAT = {"format": "concord store", "version": 1}
+NAME = "concord store"
+VERSION = 2
+MARK = "store.json"
 STREAM_NAME = re.compile(r"[a-z0-9_]+/[a-z0-9_.-]+")
+STREAM_FOLDER = re.compile(r"([a-z0-9_.-]+)@([0-9a-f]{16})")
 DIGEST_IN_NAME = 16
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
-    """One track's rows of one stream."""
-
-    shard: Shard
-    entry: Entry
-
-    @property
-    def rows(self) -> NDArray[Any]:
-        """(rows, dim) values; zeros where `valid` is False."""
-        return self.shard.read("x", self.entry)
-
-    @property
-    def valid(self) -> NDArray[np.bool_]:
-        """(rows,) False where the row has no value."""
-        return self.shard.read("valid", self.entry)
-
-    @property
-    def flags(self) -> NDArray[np.uint8]:
-        """(rows,) 1 where the row repeats the last decodable frame."""
-        return self.shard.read("flags", self.entry)
-
-    @property
-    def times(self) -> NDArray[np.float64]:
-        """(rows,) seconds on the container's clock; NaN where the input carries no clock."""
-        return self.shard.read("times", self.entry)
-
-    @property
-    def provenance(self) -> dict[str, Any]:
-        """Recipe, library versions, device and timings."""
-        return self.shard.provenance
-
-
-class Stream:
-    """A named sequence of vectors under one recipe."""
-
-    def __init__(self, store: FeatureStore, name: str, recipe_digest: str, path: Path) -> None:
-        self.store = store
-        self.name = name
-        self.digest = recipe_digest
-        self._path = path
-
-    @property
-    def full_name(self) -> str:
-        """`name@digest` with the whole digest, as manifests carry it."""
-        return f"{self.name}@{self.digest}"
-
-    @functools.cached_property
-    def recipe(self) -> dict[str, Any]:
-        """Everything that determines this stream's numbers."""
-        return json.loads((self._path / "recipe.json").read_bytes())["recipe"]
-
-    @functools.cached_property
-    def shards(self) -> tuple[Shard, ...]:
-        """Published shards, by name; unfinished ones and other hidden entries are not seen."""
-        folders = sorted((self._path / "shards").glob("*"))
-        return tuple(Shard(folder) for folder in folders if not folder.name.startswith("."))
-
-    @functools.cached_property
-    def items(self) -> dict[str, Item]:
-        """Item key to item; the first shard by name wins where two hold the same key."""
-        found: dict[str, Item] = {}
-        for shard in self.shards:
-            for key, entry in shard.entries.items():
-                found.setdefault(key, Item(shard, entry))
-        return found
-
-    @property
-    def dim(self) -> int:
-        """Width of a row."""
-        if not self.shards:
-            raise NotInStoreError(f"{self.store.path}: stream {self.full_name} holds no shard yet")
-        return self.shards[0].dim
-
-    def of(self, manifest: str) -> TracksOfStream:
-        """Choose a data set's edition: `stream.of("demo@3fa9c1")["video3"]`."""
-        return TracksOfStream(self, (self.store.manifest(manifest),))
-
-    def __getitem__(self, track: str) -> Item:
-        return TracksOfStream(self, self.store.manifests())[track]
-
-
-@dataclass(frozen=True, slots=True)
-class TracksOfStream:
-    """A stream's items by track, as some manifests name them."""
-
-    stream: Stream
-    manifests: tuple[Manifest, ...]
-
-    def __getitem__(self, track: str) -> Item:
-        name = self.stream.full_name
-        choices = {
-            row.items[name]: manifest.name
-            for manifest in self.manifests
-            for row in manifest
-            if row.track == track and name in row.items
-        }
-        where = f"{self.stream.store.path}: stream {self.stream.name}, track {track!r}"
-        if not choices:
-            known = ", ".join(manifest.name for manifest in self.manifests) or "no manifest"
-            raise NotInStoreError(f"{where}: not in {known}")
-        if len(choices) > 1:
-            listed = ", ".join(sorted(choices.values()))
-            raise NotInStoreError(
-                f"{where}: several data sets or editions hold a track of that name: {listed}; "
-                'choose with stream.of("dataset@edition")'
-            )
-        key = next(iter(choices))
-        try:
-            return self.stream.items[key]
-        except KeyError:
-            raise NotInStoreError(f"{where}: item {key[:12]} is listed but not stored") from None
-
-
 class FeatureStore:
-    """A folder of streams and manifests.
+    """Streams and manifests in a folder, or at a URL that fsspec can open (read-only).
 
     `FeatureStore("store")["visual/resnet18"]["video3"].rows` gives a track's features.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, *, mapped: bool = True) -> None:
         """Open a store.
 
+        Args:
+            path: Folder that holds store.json, or a URL such as `s3://bucket/store`.
+            mapped: Read local, uncompressed shards through memory maps; False leaves all reading
+                to zarr and h5py, slower by far and with the same results.
+
         Raises:
-            StoreError: No store is there, or it is of an unknown version.
+            StoreError: No store is there, or it is of a version that this program does not know.
         """
-        self.path = Path(path)
-        mark = self.path / "store.json"
+        self.place = open_place(path)
+        self.mapped = mapped
+        where = f"{self.place}/{MARK}"
         try:
-            found = json.loads(mark.read_bytes())
-        except (OSError, ValueError) as error:
+            mark = parse_record(self.place.read(MARK), where)
+        except OSError as error:
+            if isinstance(error, StoreError):
+                raise
             raise StoreError(
-                f"{self.path}: no store here ({error}); "
+                f"{self.place}: no store here ({error}); "
                 "run the extraction, or give the folder that holds store.json"
             ) from error
-        if found != FORMAT:
-            raise StoreError(f"{mark}: expected {FORMAT}, found {found}; update concord")
+        version = check_version(mark, where, VERSION)
+        shards = mark.get("shards") if version > 1 else "zarr"
+        if mark.get("format") != NAME or shards not in FORMATS:
+            raise StoreError(f"{where}: expected the mark of a {NAME}, found {mark!r:.200}")
+        self.format = ShardFormat(shards, compressed=mark.get("compressed") is True)
 
     @classmethod
-    def create(cls, path: str | Path) -> FeatureStore:
-        """Open a store, making an empty one where there is none."""
-        mark = Path(path) / "store.json"
+    def create(cls, path: str | Path, shards: ShardFormat | None = None) -> FeatureStore:
+        """Open a store, making an empty one where there is none.
+
+        Args:
+            path: Folder.
+            shards: How shards are written: `ShardFormat("hdf5")`. By default as the store that is
+                there does, and uncompressed Zarr in a new one.
+
+        Raises:
+            StoreError: A store that writes other shards is there, or the path is a URL.
+        """
+        if not isinstance(open_place(path), LocalPlace):
+            raise StoreError(f"{path}: a store at a URL can only be read")
+        mark = Path(path) / MARK
         if not mark.exists():
-            write_json(mark, FORMAT)
-        return cls(path)
+            how = shards or ShardFormat()
+            record = {"format": NAME, "version": VERSION, "shards": how.name}
+            write_json(mark, {**record, "compressed": how.compressed})
+        store = cls(path)
+        if shards not in (None, store.format):
+            raise StoreError(
+                f"{path}: expected a store of {shards}, found {store.format}; use another folder, "
+                "or convert it: concord cache convert"
+            )
+        return store
+
+    @property
+    def path(self) -> Path:
+        """The store's folder.
+
+        Raises:
+            StoreError: The store is at a URL, which can only be read.
+        """
+        if not isinstance(self.place, LocalPlace):
+            raise StoreError(f"{self.place}: a store at a URL can only be read")
+        return Path(self.place.path)
 
     @property
     def digests(self) -> DigestMemory:
@@ -176,25 +104,49 @@ class FeatureStore:
         return DigestMemory(self.path / "inputs")
 
     def streams(self) -> tuple[Stream, ...]:
-        """All streams, by name and digest."""
-        found: list[Stream] = []
-        for path in sorted((self.path / "streams").glob("*/*@*/recipe.json")):
-            folder = path.parent
-            name = f"{folder.parent.name}/{folder.name.partition('@')[0]}"
-            found.append(Stream(self, name, json.loads(path.read_bytes())["digest"], folder))
-        return tuple(found)
+        """All streams, by name and digest.
+
+        Raises:
+            StoreError: A stream's folder and recipe contradict each other.
+        """
+        return tuple(self._stream(name, start) for name, start in self._stream_folders())
+
+    def _stream_folders(self) -> Iterator[tuple[str, str]]:
+        root = self.place / "streams"
+        for modality in root.folders():
+            for folder in (root / modality).folders():
+                parts = STREAM_FOLDER.fullmatch(folder)
+                if not (parts and STREAM_NAME.fullmatch(f"{modality}/{parts[1]}")):
+                    continue
+                # A stream begins with its recipe: without one it is being made, or was repaired.
+                if (root / modality / folder).sizes(["recipe.json"])["recipe.json"] is not None:
+                    yield f"{modality}/{parts[1]}", parts[2]
+
+    def _stream(self, name: str, start: str) -> Stream:
+        place = self.place / "streams" / f"{name}@{start}"
+        record = read_record(place, "recipe.json")
+        whole = record.get("digest")
+        sound = isinstance(whole, str) and re.fullmatch("[0-9a-f]{64}", whole)
+        if record.get("name") != name or not sound or not str(whole).startswith(start):
+            raise StoreError(
+                f"{place}/recipe.json: expected stream {name!r} with a digest that starts with "
+                f"{start}, found {record.get('name')!r:.80} and {whole!r:.80}"
+            )
+        return Stream(self, name, str(whole), place)
 
     def __getitem__(self, name: str) -> Stream:
         base, _, start = name.partition("@")
-        found = [s for s in self.streams() if s.name == base and s.digest.startswith(start)]
+        named = [self._stream(*parts) for parts in self._stream_folders() if parts[0] == base]
+        found = [stream for stream in named if stream.digest.startswith(start)]
         if len(found) == 1:
             return found[0]
         if not found:
-            known = ", ".join(sorted({s.name for s in self.streams()})) or "none"
-            raise NotInStoreError(f"{self.path}: no stream {name!r}; streams here: {known}")
+            known = ", ".join(f"{name}@{start[:8]}" for name, start in self._stream_folders())
+            known = known or "none"
+            raise NotInStoreError(f"{self.place}: no stream {name!r}; streams here: {known}")
         listed = ", ".join(f"{s.name}@{s.digest[:8]}" for s in found)
         raise NotInStoreError(
-            f"{self.path}: stream {name!r} exists under several recipes: {listed}; "
+            f"{self.place}: stream {name!r} exists under several recipes: {listed}; "
             "name one by the start of its digest"
         )
 
@@ -212,9 +164,10 @@ class FeatureStore:
             )
         value, plain = digest(recipe), json.loads(canonical(recipe))
         path = self.path / "streams" / f"{name}@{value[:DIGEST_IN_NAME]}"
-        if not (path / "recipe.json").exists():
-            write_json(path / "recipe.json", {"name": name, "digest": value, "recipe": plain})
-        return Stream(self, name, value, path)
+        record = {"name": name, "digest": value, "recipe": plain}
+        if not _holds(path / "recipe.json", record):
+            write_json(path / "recipe.json", record)
+        return Stream(self, name, value, LocalPlace(str(path)))
 
     def shard_folder(self, stream: Stream) -> Path:
         """Folder that a stream's shards are published in."""
@@ -222,8 +175,9 @@ class FeatureStore:
 
     def manifests(self) -> tuple[Manifest, ...]:
         """All manifests, by name."""
-        paths = sorted((self.path / "manifests").glob("*.json"))
-        return tuple(load_manifest(path) for path in paths)
+        place = self.place / "manifests"
+        names = [name for name in place.files() if name.endswith(".json")]
+        return tuple(parse_manifest(place.read(name), f"{place}/{name}") for name in names)
 
     def manifest(self, name: str) -> Manifest:
         """Give the manifest of a data set: `demo`, or `demo@3fa9c1` where it has several editions.
@@ -238,7 +192,7 @@ class FeatureStore:
             return found[0]
         listed = ", ".join(m.name for m in found or every) or "none"
         problem = "several editions" if found else "no manifest"
-        raise NotInStoreError(f"{self.path}: {problem} of {name!r}; there is: {listed}")
+        raise NotInStoreError(f"{self.place}: {problem} of {name!r}; there is: {listed}")
 
     def save_manifest(self, manifest: Manifest) -> Path:
         """Publish a manifest.
@@ -251,3 +205,11 @@ class FeatureStore:
             if old.name == manifest.name:
                 manifest = manifest.with_items_of(old, known)
         return manifest.save(self.path / "manifests")
+
+
+def _holds(path: Path, record: dict[str, Any]) -> bool:
+    """Say whether a file holds this record; a damaged one does not."""
+    try:
+        return json.loads(path.read_bytes()) == record
+    except (FileNotFoundError, ValueError):
+        return False

@@ -6,7 +6,7 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from .shard import NewItem, write_shard
+from .new_shard import NewItem, write_shard
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,6 +42,7 @@ class StreamWriter:
             clock: Seconds; given by tests.
         """
         self._folder = store.shard_folder(stream)
+        self._format = store.format
         self._provenance = {**provenance, "recipe": stream.recipe, "stream": stream.name}
         self._clock = clock
         self._waiting: list[NewItem] = []
@@ -58,7 +59,7 @@ class StreamWriter:
     def publish(self) -> None:
         """Publish what has gathered as one shard."""
         if self._waiting:
-            write_shard(self._folder, self._waiting, self._provenance)
+            write_shard(self._folder, self._waiting, self._provenance, self._format)
         self._waiting = []
         self._published_at = self._clock()
 

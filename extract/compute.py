@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
+    from ..cache import Identity
     from ..cache.digests import DigestMemory
     from .audio import AudioStream
     from .dataset import Track
@@ -44,8 +45,13 @@ class Job:
 
     stream: str
     track: Track
-    key: str
+    identity: Identity
     labels: Labels
+
+    @property
+    def key(self) -> str:
+        """The item's key."""
+        return self.identity.key
 
     @property
     def rows(self) -> int:
@@ -92,32 +98,6 @@ class Workers:
         if stream == LABELS:
             return "labels"
         return self._visual[stream].reads if stream in self._visual else "sound"
-
-    def inputs(
-        self, stream: str, track: Track, labels: Labels, root: Path, digests: DigestMemory
-    ) -> dict[str, str]:
-        """Digests of every input that a track's item is computed from.
-
-        Raises:
-            MediaError: The track has no such input.
-        """
-        reads = self.reads(stream)
-        if reads == "labels":
-            return {"labels": labels.sha256}
-        if reads == "faces":
-            from .faces import list_crops
-
-            if track.faces is None:
-                raise MediaError(f"{track.name}: has no face folder")
-            folder = root / track.faces
-            crops = list_crops(folder, len(labels.values))
-            return {"faces": digests.folder(folder, list(crops.values()))}
-        if track.media is None:
-            raise MediaError(f"{track.source}: has no media file")
-        if not (root / track.media).is_file():
-            raise MediaError(f"{track.media}: expected a file, found something else or nothing")
-        media = {"media": digests.file(root / track.media)}
-        return media if reads == "sound" else {**media, "region": track.region}
 
     def compute(self, jobs: Sequence[Job], root: Path, decoder: Decoder) -> Iterator[Outcome]:
         """Compute the jobs of one source; a decoder that crashes gets a second try."""

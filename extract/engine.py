@@ -9,13 +9,15 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..cache import REPEATED, DataError, FeatureStore, MediaError, NewItem, StreamWriter, digest
+from ..cache import REPEATED, DataError, FeatureStore, Identity, MediaError, NewItem, StreamWriter
 from .compute import Job, Labels, Workers, load_labels
 from .decoder import Decoder
+from .inputs import input_digests
 from .parts import sources_of_part
 from .receipt import ItemRecord, Quarantined, Receipt, TrackRecord
 
@@ -114,8 +116,9 @@ class _Run:
                 todo.setdefault((job.stream, job.key), job)
         for done, outcome in self.workers.compute(list(todo.values()), self.root, decoder):
             if isinstance(outcome, NewItem):
-                self.writers[done[0].stream].add(outcome)
-                self._record(done[0], outcome.valid, outcome.flags)
+                job = done[0]
+                self.writers[job.stream].add(replace(outcome, identity=job.identity.record()))
+                self._record(job, outcome.valid, outcome.flags)
             else:
                 self._quarantine_jobs(done, jobs, outcome)
         for job in jobs:
@@ -135,12 +138,13 @@ class _Run:
             self.receipt.tracks[track.name] = _track_record(track, labels)
             for name, stream in self.streams.items():
                 try:
-                    inputs = self.workers.inputs(name, track, labels, self.root, digests)
+                    reads = self.workers.reads(name)
+                    inputs = input_digests(reads, track, len(labels.values), self.root, digests)
                 except (MediaError, OSError) as error:
                     self._quarantine([track], name, error, self.workers.reads(name))
                     continue
-                identity = {"recipe": stream.digest, "rows": len(labels.values), "inputs": inputs}
-                yield Job(name, track, digest(identity), labels)
+                identity = Identity(recipe=stream.digest, rows=len(labels.values), inputs=inputs)
+                yield Job(name, track, identity, labels)
 
     def _record(self, job: Job, valid: NDArray[Any], flags: NDArray[Any] | None) -> None:
         self.records[job.stream, job.key] = ItemRecord(

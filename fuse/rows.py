@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..cache import DataError, FeatureStore, Item, Manifest, ManifestTrack, NotInStoreError, Stream
+from ..cache import DataError, FeatureStore, Manifest, ManifestTrack, NotInStoreError, Stream
+from ..cache.stream import TracksOfStream
 from .windows import OUTSIDE, windows
 
 if TYPE_CHECKING:
@@ -156,27 +157,15 @@ def load_rows(
     for name, stream in {**streams, LABELS: labels}.items():
         x = torch.zeros(total, stream.dim)
         ok = torch.zeros(total, dtype=torch.bool)
+        items = TracksOfStream(stream, (manifest,))
         for track, start in zip(tracks, first, strict=False):
-            item = _item(stream, track)
-            if item is not None:
+            if stream.full_name in track.items:
+                item = items[track.track]
                 here = slice(int(start), int(start) + track.rows)
-                x[here] = torch.from_numpy(item.rows.astype(np.float32))
-                ok[here] = torch.from_numpy(item.valid)
+                item.rows.read_into(0, x[here].numpy())
+                ok[here].numpy()[...] = item.valid
                 times[here] = np.where(np.isnan(times[here]), item.times, times[here])
         features[name], valid[name] = x, ok
     values, labelled = features.pop(LABELS), valid.pop(LABELS)
     starts = tuple(int(start) for start in first[:-1])
     return Rows(tracks, starts, features, valid, values, labelled, times)
-
-
-def _item(stream: Stream, track: ManifestTrack) -> Item | None:
-    key = track.items.get(stream.full_name)
-    if key is None:
-        return None
-    item = stream.items.get(key)
-    if item is None:
-        raise NotInStoreError(
-            f"{stream.store.path}: stream {stream.name}, track {track.track!r}: item {key[:12]} "
-            "is listed in the manifest but not stored; run again with --forcerun extract"
-        )
-    return item

@@ -11,7 +11,7 @@ import click
 GROUPS = {
     "data": "What a data set holds, and what the configuration says.",
     "extract": "Stage one: compute feature rows into the store.",
-    "cache": "The feature store: what is in it.",
+    "cache": "The feature store: what is in it, is it sound, keep it small.",
     "fuse": "Stage two: train fusion heads on stored rows.",
     "report": "Tables and pages of results.",
     "demo": "A generated data set to try everything on.",

@@ -1,60 +1,184 @@
-"""`concord cache`: what a store holds."""
+"""`concord cache`: what a store holds, and why; see also `commands_upkeep.py`."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from . import commands_upkeep
 from .options import AS_JSON
 
-STORE = click.argument("store", type=click.Path(path_type=Path))
+if TYPE_CHECKING:
+    from ..cache import ManifestTrack
+
+STORE = click.argument("store")
 
 
 @click.group("cache")
 def group() -> None:
-    """The feature store: what is in it."""
+    """The feature store: what is in it, whether it is sound, and keeping it small.
+
+    STORE is the folder that holds store.json, or for reading a URL that fsspec can open. Exit
+    codes: 2 wrong use, 5 no such store, stream or track, 7 damage found, 8 inputs have changed.
+    """
 
 
 @group.command("ls")
 @STORE
 @AS_JSON
-def list_streams(store: Path, *, as_json: bool) -> None:
-    """List the streams of STORE."""
+def list_streams(store: str, *, as_json: bool) -> None:
+    """List the streams and data sets of STORE."""
     from ..cache import FeatureStore
-    from .commands_data import print_table
+    from .tables import print_json, print_table
 
+    opened = FeatureStore(store)
     rows = [
         {
             "stream": f"{stream.name}@{stream.digest[:8]}",
             "dim": stream.dim if stream.shards else None,
-            "dtype": str(stream.shards[0].dtype) if stream.shards else None,
+            "dtype": str(stream.dtype) if stream.shards else None,
             "items": len(stream.items),
             "rows": sum(item.entry.rows for item in stream.items.values()),
             "shards": len(stream.shards),
+            "damaged": len(stream.damages),
         }
-        for stream in FeatureStore(store).streams()
+        for stream in opened.streams()
+    ]
+    manifests = [
+        {"manifest": found.name, "tracks": len(found.tracks)} for found in opened.manifests()
     ]
     if as_json:
-        click.echo(json.dumps(rows, indent=1))
+        print_json({"streams": rows, "manifests": manifests})
         return
-    print_table(str(store), ("stream", "dim", "dtype", "items", "rows", "shards"), rows)
+    print_table(store, ("stream", "dim", "dtype", "items", "rows", "shards", "damaged"), rows)
+    print_table("", ("manifest", "tracks"), manifests)
 
 
 @group.command()
 @STORE
 @click.argument("stream")
-def info(store: Path, stream: str) -> None:
-    """Print the recipe of a STREAM in STORE, and what its rows were computed with, as JSON."""
+@AS_JSON
+def info(store: str, stream: str, *, as_json: bool) -> None:
+    """Show the recipe of a STREAM in STORE, what it was computed with, and its coverage."""
     from ..cache import FeatureStore
+    from .tables import print_json, print_tree
 
-    found = FeatureStore(store)[stream]
+    opened = FeatureStore(store)
+    found = opened[stream]
+    versions = {json.dumps(s.provenance.get("versions"), sort_keys=True) for s in found.shards}
+    tracks = sorted(item.entry.track for item in found.items.values())
     record = {
         "name": found.name,
         "digest": found.digest,
         "recipe": found.recipe,
-        "provenance": [shard.provenance.get("versions") for shard in found.shards[:1]],
-        "tracks": sorted(item.entry.track for item in found.items.values()),
+        "versions": [json.loads(text) for text in sorted(versions)],
+        "items": len(tracks),
+        "damaged": [damage.problem for damage in found.damages],
+        "coverage": {
+            manifest.name: {
+                split: _share(found.full_name, manifest.split(split))
+                for split in sorted({track.split for track in manifest})
+            }
+            for manifest in opened.manifests()
+        },
     }
-    click.echo(json.dumps(record, indent=1))
+    if as_json:
+        print_json({**record, "tracks": tracks})
+        return
+    print_tree(f"{found.name}@{found.digest[:8]}", record)
+
+
+def _share(stream: str, tracks: Sequence[ManifestTrack]) -> str:
+    return f"{sum(stream in track.items for track in tracks)} of {len(tracks)} tracks"
+
+
+@group.command()
+@click.argument("a")
+@click.argument("b")
+@AS_JSON
+def why(a: str, b: str, *, as_json: bool) -> None:
+    """Say which parts of the keys of two items differ: recipe, rows, inputs.
+
+    A and B are STORE/STREAM/TRACK, or STORE/STREAM/DATASET@EDITION/TRACK, or STORE/KEY with the
+    first digits of an item key: `results/demo/store/visual/resnet18/video3`.
+    """
+    from ..cache.identity import differences
+    from .items import find_item, record_of
+    from .tables import print_json, print_table
+
+    left, right = find_item(a), find_item(b)
+    found = [
+        {"part": part.part, "a": part.left, "b": part.right}
+        for part in differences(record_of(*left), record_of(*right))
+    ]
+    if as_json:
+        print_json({"a": left[1].key, "b": right[1].key, "differences": found})
+        return
+    if not found:
+        same = "one item" if left[1].key == right[1].key else "no recorded part"
+        click.echo(f"{same}: {left[1].key} {right[1].key}")
+        return
+    title = f"a {left[1].key[:16]}  b {right[1].key[:16]}"
+    print_table(title, ("part", "a", "b"), found)
+
+
+@group.command()
+@STORE
+@click.argument("stream")
+@click.option("--of", "manifest", help="Items of this data set or edition only.")
+@click.option("--split", help="Items of this split only; needs --of.")
+@AS_JSON
+def stats(
+    store: str, stream: str, manifest: str | None, split: str | None, *, as_json: bool
+) -> None:
+    """Measure a STREAM: mean, spread, range, dead and constant dimensions, over valid rows."""
+    from ..cache import FeatureStore
+    from ..cache.statistics import statistics
+    from .items import keys_of
+    from .progress import progress
+    from .tables import print_json, print_tree
+
+    opened = FeatureStore(store)
+    found = opened[stream]
+    with progress(f"stats {stream}") as told:
+        measured = statistics(found, keys_of(opened, found, manifest, split), told)
+    record = measured.record()
+    if as_json:
+        print_json(record)
+        return
+    brief = {name: value for name, value in record.items() if name != "dimensions"}
+    print_tree(f"{found.name}@{found.digest[:8]}", brief)
+
+
+@group.command()
+@STORE
+@click.argument("stream")
+@click.argument("target", type=click.Path(path_type=Path))
+@click.option("--of", "manifest", help="Tracks of this data set or edition only.")
+@click.option("--split", help="Tracks of this split only; needs --of.")
+@AS_JSON
+def export(
+    store: str, stream: str, target: Path, manifest: str | None, split: str | None, *, as_json: bool
+) -> None:
+    """Write a STREAM's tracks to TARGET: one file if it ends in .npz, else a folder of .npy."""
+    from ..cache import FeatureStore
+    from ..cache.export import export as write
+    from .items import tracks_of
+    from .progress import progress
+    from .tables import print_json
+
+    opened = FeatureStore(store)
+    found = opened[stream]
+    with progress(f"export {stream}") as told:
+        count = write(found, target, tracks_of(opened, found, manifest, split), told)
+    if as_json:
+        print_json({"target": str(target), "tracks": count})
+        return
+    click.echo(f"{target}: {count} tracks of {found.name}@{found.digest[:8]}")
+
+
+commands_upkeep.add_to(group)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import click
 
@@ -24,11 +23,12 @@ def tracks(settings: str, *, as_json: bool) -> None:
 
     from .config import load_config
     from .plan import dataset_of
+    from .tables import print_json, print_table
 
     dataset = dataset_of(load_config(settings))
     rows = [asdict(track) for track in dataset.tracks]
     if as_json:
-        click.echo(json.dumps(rows, indent=1))
+        print_json(rows)
         return
     columns = ("name", "split", "source", "region", "media", "labels", "faces")
     print_table(f"{dataset.name}: {len(rows)} tracks in {dataset.root}", columns, rows)
@@ -51,14 +51,3 @@ def schema() -> None:
     from .schema import json_schema
 
     click.echo(json.dumps(json_schema(), indent=1))
-
-
-def print_table(title: str, columns: tuple[str, ...], rows: list[dict[str, Any]]) -> None:
-    """Print rows as a table on standard output."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(*columns, title=title, title_justify="left")
-    for row in rows:
-        table.add_row(*("" if row[name] is None else str(row[name]) for name in columns))
-    Console().print(table)

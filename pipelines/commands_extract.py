@@ -43,7 +43,7 @@ def run(
     Sources that cannot be read go to quarantine, listed in the receipt, and the command still
     ends well; `concord extract index` judges them all together.
     """
-    from ..cache import FeatureStore
+    from ..cache import FeatureStore, ShardFormat
     from ..extract.engine import extract
     from ..extract.settings import LABELS
     from .config import load_config
@@ -57,7 +57,7 @@ def run(
         done = extract(
             dataset_of(config),
             chosen,
-            FeatureStore.create(store or config.store_path),
+            FeatureStore.create(store or config.store_path, ShardFormat(config.shards)),
             part=part,
             device=held,
             progress=told,

@@ -21,7 +21,7 @@ def group() -> None:
 def heads(*, as_json: bool) -> None:
     """List the fusion heads."""
     from ..fuse.heads import HEADS
-    from .commands_data import print_table
+    from .tables import print_table
 
     columns = ("head", "variant", "paper", "length", "modalities")
     rows = [
@@ -91,7 +91,7 @@ def train(
 
 
 def _print(found: dict[str, Any]) -> None:
-    from .commands_data import print_table
+    from .tables import print_table
 
     columns = ("experiment", "width", "valence", "arousal", "score", "seeds", "rows")
     rows = [

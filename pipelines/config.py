@@ -43,6 +43,8 @@ class Config:
     """Folder for receipts, runs, report and logs."""
     store: str = ""
     """Folder of the feature store; `store` below `results` where empty."""
+    shards: Literal["zarr", "hdf5"] = "zarr"
+    """Format of the store's shards."""
     streams: dict[str, StreamSettings] = field(default_factory=dict)
     """Stream name, `visual/…` or `audio/…`, to its settings."""
     groups: dict[str, tuple[str, ...]] = field(default_factory=dict)

@@ -176,7 +176,8 @@ class Plan:
         plain = dataclasses.asdict(self.config)
         streams = {s: plain["streams"][s] for s in self.groups[group] if s != LABELS}
         data = {**plain["data"], "name": self.config.data_name}
-        return json.dumps({"data": data, "streams": streams}, sort_keys=True)
+        shards = plain["shards"]
+        return json.dumps({"data": data, "shards": shards, "streams": streams}, sort_keys=True)
 
     def gpu_of(self, group: str) -> int:
         """GPUs that a group's job takes."""

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from concord.cache import FeatureStore, NewItem
+from concord.cache import FeatureStore, NewItem, ShardFormat, probe
+
+from . import collecting, damage
 
 
 def new_item(key, track="t", rows=5, dim=3, dtype="float16", seed=0):
@@ -26,3 +28,29 @@ def item():
 @pytest.fixture
 def store(tmp_path):
     return FeatureStore.create(tmp_path / "store")
+
+
+@pytest.fixture
+def streams(store):
+    """Streams of the names that collecting is tested with."""
+    return [store.create_stream(name, {"v": 1}) for name in collecting.NAMES]
+
+
+@pytest.fixture(scope="session")
+def stores(tmp_path_factory):
+    """A store of each kind, not to be changed."""
+    folder = tmp_path_factory.mktemp("stores")
+    kinds = enumerate(damage.KINDS)
+    return {kind: damage.write(folder / f"{k}", ShardFormat(*kind)) for k, kind in kinds}
+
+
+@pytest.fixture
+def written(stores, tmp_path):
+    """Give a test's own copy of a store."""
+    return lambda name="zarr", compressed=False: stores[name, compressed].copy(tmp_path / "own")
+
+
+@pytest.fixture
+def patience(monkeypatch):
+    """Wait ten seconds, not minutes, for a library that hangs over a damaged file."""
+    monkeypatch.setattr(probe, "LONGEST_SECONDS", 10.0)

@@ -15,11 +15,12 @@ from concord.cache import (
     Manifest,
     ManifestTrack,
     NotInStoreError,
+    ShardFormat,
     StoreError,
     StreamWriter,
     digest,
 )
-from concord.cache.shard import write_shard
+from concord.cache.new_shard import write_shard
 
 RECIPE = {"backbone": "resnet18", "size": 64}
 
@@ -82,9 +83,14 @@ def test_foreign_or_damaged_mark(tmp_path, content):
 
 def test_unknown_version_is_refused(store):
     mark = store.path / "store.json"
-    mark.write_text(json.dumps({"format": "concord store", "version": 2}))
-    with pytest.raises(StoreError, match=r"'version': 1.*found.*'version': 2.*update concord"):
+    mark.write_text(json.dumps({"format": "concord store", "version": 3, "shards": "zarr"}))
+    with pytest.raises(StoreError, match=r"store\.json: version 3 is newer.*up to.*2.*update"):
         FeatureStore(store.path)
+
+
+def test_a_store_of_version_1_is_read(store):
+    (store.path / "store.json").write_text(json.dumps({"format": "concord store", "version": 1}))
+    assert FeatureStore(store.path).format == ShardFormat("zarr")
 
 
 def test_recipe_is_the_identity(store):
@@ -152,12 +158,13 @@ def test_items_by_track(store, item):
 
 def test_missing_track_and_missing_item(store, item):
     stream = fill(store, "visual/x", RECIPE, [item("k0", "a")])
-    with pytest.raises(NotInStoreError, match="track 'a': not in no manifest"):
+    with pytest.raises(NotInStoreError, match="track 'a': no manifest of this store lists it"):
         stream["a"]
     store.save_manifest(manifest(stream, "demo", "1", {"a": "k0", "lost": "f" * 64}))
-    with pytest.raises(NotInStoreError, match="stream visual/x, track 'b': not in demo@1"):
+    stream = store["visual/x"]
+    with pytest.raises(NotInStoreError, match="stream visual/x, track 'b': not listed in demo@1"):
         stream["b"]
-    with pytest.raises(NotInStoreError, match="track 'lost': item ffffffffffff is listed but not"):
+    with pytest.raises(NotInStoreError, match=r"ffffffffffff is not stored; .*'lost' are listed"):
         stream["lost"]
 
 
@@ -217,8 +224,13 @@ def test_a_damaged_shard_is_named_and_not_skipped(store, item):
     stream = fill(store, "visual/x", RECIPE, [item("k0", "a")])
     (shard,) = store.shard_folder(stream).iterdir()
     (shard / "x/c/0/0").unlink()
-    with pytest.raises(StoreError, match=shard.name):
-        _ = store["visual/x"].items
+    found = store["visual/x"]
+    assert found.items == {}
+    assert [damage.path for damage in found.damages] == [str(shard)]
+    with pytest.raises(
+        StoreError, match=rf"{shard.name}: rows 0 to 5 of track 'a' .*x/c/0/0: miss"
+    ):
+        found.item("k0")
 
 
 def test_one_key_in_two_shards(store, item):

@@ -57,7 +57,9 @@ def test_a_listed_item_that_is_gone_is_an_error(stored):
     name = store["audio/x"].full_name
     tracks = tuple(dataclasses.replace(t, items={**t.items, name: "elsewhere"}) for t in manifest)
     manifest = dataclasses.replace(manifest, tracks=tracks)
-    with pytest.raises(NotInStoreError, match=r"audio/x.*train0.*not stored; run again"):
+    with pytest.raises(
+        NotInStoreError, match=r"audio/x.*not stored.*train0.*run the extraction again"
+    ):
         load_rows(store, manifest, "train", streams(store), store["labels/va"])
 
 

@@ -1,0 +1,254 @@
+"""A place: a folder or a URL that a store lies in, read without trusting what is there.
+
+Nothing below the root of a store may be a link, every small file has a limit, and names from a
+store's files are compared with the names that the format knows, never joined to a path unchecked.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from .errors import StoreError
+
+RECORD_LIMIT = 64 << 20
+"""Bytes of the largest JSON file that is read."""
+
+
+class Place(Protocol):
+    """A folder of a store, wherever it is."""
+
+    def __truediv__(self, name: str) -> Place:
+        """Give the folder `name` inside."""
+        ...
+
+    def folders(self) -> list[str]:
+        """Names of the folders inside, sorted; hidden ones and plain files are not seen."""
+        ...
+
+    def files(self) -> list[str]:
+        """Names of the plain files inside, sorted; hidden ones are not seen."""
+        ...
+
+    def sizes(self, names: Collection[str]) -> dict[str, int | None]:
+        """Bytes of each named file (`a/b` lies in folder `a`); None where there is none."""
+        ...
+
+    def read(self, name: str) -> bytes:
+        """Give a whole small file.
+
+        Raises:
+            FileNotFoundError: There is none.
+            StoreError: It is no plain file, or larger than any record may be.
+        """
+        ...
+
+    def read_range(self, name: str, start: int, stop: int) -> bytes:
+        """Give a file's bytes from `start` to before `stop`."""
+        ...
+
+    def open(self, name: str) -> Any:
+        """Open a file for a library to read."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class LocalPlace:
+    """A folder of this machine or of a mounted file system."""
+
+    path: str
+
+    def __str__(self) -> str:
+        return self.path
+
+    def __truediv__(self, name: str) -> LocalPlace:
+        return LocalPlace(f"{self.path}/{name}")
+
+    def folders(self) -> list[str]:
+        """Names of the folders inside, sorted."""
+        return self._names(folders=True)
+
+    def files(self) -> list[str]:
+        """Names of the plain files inside, sorted."""
+        return self._names(folders=False)
+
+    def _names(self, *, folders: bool) -> list[str]:
+        try:
+            with os.scandir(self.path) as entries:
+                found = [entry for entry in entries if not entry.name.startswith(".")]
+        except FileNotFoundError:
+            return []
+        except NotADirectoryError as error:
+            raise StoreError(f"{self.path}: expected a folder, found a file") from error
+        for entry in found:
+            if entry.is_symlink():
+                raise _link(entry.path)
+        return sorted(entry.name for entry in found if entry.is_dir() == folders)
+
+    def sizes(self, names: Collection[str]) -> dict[str, int | None]:
+        """Bytes of each named file; None where there is none."""
+        parents = {name.rpartition("/")[0] for name in names}
+        for parent in sorted(parents):
+            at = self.path
+            for part in parent.split("/") if parent else ():
+                at = f"{at}/{part}"
+                if os.path.islink(at):  # noqa: PTH114 - a path object costs ten times this check
+                    raise _link(at)
+        return {name: self._size(name) for name in names}
+
+    def _size(self, name: str) -> int | None:
+        path = f"{self.path}/{name}"
+        try:
+            found = os.lstat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        if not stat.S_ISREG(found.st_mode):
+            if stat.S_ISLNK(found.st_mode):
+                raise _link(path)
+            raise StoreError(f"{path}: expected a plain file, found something else")
+        return found.st_size
+
+    def read(self, name: str) -> bytes:
+        """Give a whole small file."""
+        size = self._size(name)
+        path = f"{self.path}/{name}"
+        if size is None:
+            raise FileNotFoundError(path)
+        if size > RECORD_LIMIT:
+            raise _too_large(path, size)
+        return Path(path).read_bytes()
+
+    def read_range(self, name: str, start: int, stop: int) -> bytes:
+        """Give a file's bytes from `start` to before `stop`."""
+        with Path(self.path, name).open("rb") as file:
+            return os.pread(file.fileno(), stop - start, start)
+
+    def open(self, name: str) -> Any:
+        """Give the file's path, which every library opens best by itself."""
+        return f"{self.path}/{name}"
+
+
+@dataclass(frozen=True, slots=True)
+class UrlPlace:
+    """A folder behind a URL that fsspec knows."""
+
+    system: Any
+    """The fsspec file system."""
+    path: str
+    url: str
+
+    def __str__(self) -> str:
+        return self.url
+
+    def __truediv__(self, name: str) -> UrlPlace:
+        return UrlPlace(self.system, f"{self.path}/{name}", f"{self.url}/{name}")
+
+    def folders(self) -> list[str]:
+        """Names of the folders inside, sorted."""
+        return self._names("directory")
+
+    def files(self) -> list[str]:
+        """Names of the plain files inside, sorted."""
+        return self._names("file")
+
+    def _names(self, kind: str) -> list[str]:
+        try:
+            listed = self.system.ls(self.path, detail=True)
+        except FileNotFoundError:
+            return []
+        found = [
+            entry["name"].rstrip("/").rpartition("/")[2]
+            for entry in listed
+            if entry["type"] == kind
+        ]
+        return sorted(name for name in found if name and not name.startswith("."))
+
+    def sizes(self, names: Collection[str]) -> dict[str, int | None]:
+        """Bytes of each named file; None where there is none."""
+        return {name: self._size(name) for name in names}
+
+    def _size(self, name: str) -> int | None:
+        try:
+            return int(self.system.info(f"{self.path}/{name}")["size"])
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def read(self, name: str) -> bytes:
+        """Give a whole small file."""
+        size = self._size(name)
+        if size is None:
+            raise FileNotFoundError(f"{self.url}/{name}")
+        if size > RECORD_LIMIT:
+            raise _too_large(f"{self.url}/{name}", size)
+        return self.system.cat_file(f"{self.path}/{name}")
+
+    def read_range(self, name: str, start: int, stop: int) -> bytes:
+        """Give a file's bytes from `start` to before `stop`."""
+        return self.system.cat_file(f"{self.path}/{name}", start=start, end=stop)
+
+    def open(self, name: str) -> Any:
+        """Open a file, read by ranges."""
+        return self.system.open(f"{self.path}/{name}", "rb")
+
+
+def open_place(path_or_url: str | Path) -> LocalPlace | UrlPlace:
+    """Open a folder, or a URL such as `s3://bucket/store`.
+
+    Raises:
+        StoreError: fsspec knows no such scheme, or its driver is not installed.
+    """
+    text = str(path_or_url)
+    if "://" not in text or isinstance(path_or_url, Path):
+        return LocalPlace(text.rstrip("/") or "/")
+    import fsspec
+
+    try:
+        system, path = fsspec.core.url_to_fs(text)
+    except (ImportError, ValueError) as error:
+        raise StoreError(f"{text}: cannot be opened: {error}") from error
+    if "file" in (system.protocol if isinstance(system.protocol, tuple) else (system.protocol,)):
+        return LocalPlace(path.rstrip("/"))
+    return UrlPlace(system, path.rstrip("/"), text.rstrip("/"))
+
+
+def parse_record(content: bytes, where: str) -> dict[str, Any]:
+    """Read JSON that must be an object.
+
+    Raises:
+        StoreError: It is not.
+    """
+    try:
+        record = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise StoreError(f"{where}: not valid JSON: {error}") from error
+    if not isinstance(record, dict):
+        raise StoreError(f"{where}: expected an object, found {type(record).__name__}")
+    return record
+
+
+def read_record(place: Place, name: str) -> dict[str, Any]:
+    """Read a JSON file that must hold an object.
+
+    Raises:
+        StoreError: It is missing, or holds something else.
+    """
+    try:
+        content = place.read(name)
+    except OSError as error:
+        if isinstance(error, StoreError):
+            raise
+        raise StoreError(f"{place}/{name}: cannot be read: {error.strerror or error}") from error
+    return parse_record(content, f"{place}/{name}")
+
+
+def _link(path: str) -> StoreError:
+    return StoreError(f"{path}: expected a plain file or folder, found a link; copy what it names")
+
+
+def _too_large(path: str, size: int) -> StoreError:
+    return StoreError(f"{path}: expected at most {RECORD_LIMIT} bytes, found {size}")
