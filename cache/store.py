@@ -14,7 +14,7 @@ from .entries import FORMATS, check_version
 from .errors import NotInStoreError, StoreError
 from .manifest import Manifest, parse_manifest
 from .new_shard import ShardFormat
-from .place import LocalPlace, open_place, parse_record, read_record
+from .place import LocalPlace, Place, open_place, parse_record, read_record
 from .stream import Stream
 
 NAME = "concord store"
@@ -59,6 +59,7 @@ class FeatureStore:
         if mark.get("format") != NAME or shards not in FORMATS:
             raise StoreError(f"{where}: expected the mark of a {NAME}, found {mark!r:.200}")
         self.format = ShardFormat(shards, compressed=mark.get("compressed") is True)
+        self._parsed: dict[str, tuple[bytes, Manifest]] = {}
 
     @classmethod
     def create(cls, path: str | Path, shards: ShardFormat | None = None) -> FeatureStore:
@@ -177,7 +178,15 @@ class FeatureStore:
         """All manifests, by name."""
         place = self.place / "manifests"
         names = [name for name in place.files() if name.endswith(".json")]
-        return tuple(parse_manifest(place.read(name), f"{place}/{name}") for name in names)
+        return tuple(self._manifest(place, name) for name in names)
+
+    def _manifest(self, place: Place, name: str) -> Manifest:
+        """Read a manifest; every stream asks for it, so it is parsed again only if it changed."""
+        content = place.read(name)
+        known = self._parsed.get(name)
+        if known is None or known[0] != content:
+            known = self._parsed[name] = content, parse_manifest(content, f"{place}/{name}")
+        return known[1]
 
     def manifest(self, name: str) -> Manifest:
         """Give the manifest of a data set: `demo`, or `demo@3fa9c1` where it has several editions.

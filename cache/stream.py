@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .digests import digest
+from .digests import parsed_digest
 from .errors import NotInStoreError, StoreError
 from .gather import gather
 from .item import Item
@@ -52,7 +52,7 @@ class Stream:
             StoreError: The recipe's file is damaged.
         """
         recipe = read_record(self.place, "recipe.json").get("recipe")
-        if digest(recipe) != self.digest:
+        if parsed_digest(recipe) != self.digest:
             raise StoreError(
                 f"{self.place}/recipe.json: damaged: the recipe does not have the digest "
                 f"{self.digest[:16]}; run the extraction again to write it anew"
