@@ -21,12 +21,13 @@ if TYPE_CHECKING:
     from .identity import Identity
     from .item import Item
     from .manifest import Manifest, ManifestTrack
-    from .new_shard import REPEATED, NewItem, ShardFormat
+    from .new_shard import INTERPOLATED, REPEATED, NewItem, ShardFormat
     from .store import FeatureStore
     from .stream import Stream
     from .writer import StreamWriter
 
 __all__ = [
+    "INTERPOLATED",
     "REPEATED",
     "BudgetError",
     "ConcordError",
@@ -58,6 +59,7 @@ _HOMES = {
     "ManifestTrack": "manifest",
     "Identity": "identity",
     "Item": "item",
+    "INTERPOLATED": "new_shard",
     "REPEATED": "new_shard",
     "NewItem": "new_shard",
     "ShardFormat": "new_shard",

@@ -243,7 +243,7 @@ class MappedArray:
         step = self._layout.chunk_rows
         if self._layout.kind == "contiguous":
             return chunks[first:stop]
-        chunk = first // step
+        chunk = min(first // step, self._layout.chunks - 1)
         if stop <= (chunk + 1) * step:
             return chunks[chunk, first - chunk * step : stop - chunk * step]
         out = np.empty((stop - first, *self._layout.shape[1:]), self._layout.dtype)
@@ -311,6 +311,9 @@ class MappedArray:
             handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         except FileNotFoundError as error:
             raise DamagedRowsError(0, layout.rows, "the file is gone") from error
+        except OSError as error:
+            problem = f"the file cannot be opened: {error.strerror}"
+            raise DamagedRowsError(0, layout.rows, problem) from error
         try:
             size = os.fstat(handle).st_size
             layout.check_size(size, str(path))

@@ -25,8 +25,16 @@ def canonical(value: Any) -> bytes:
     """
     try:
         return _text(_plain(value))
-    except (TypeError, ValueError) as error:
-        raise StoreError(f"cannot be put in canonical form: {value!r:.200}: {error}") from error
+    except (TypeError, ValueError, RecursionError) as error:
+        raise StoreError(f"cannot be put in canonical form: {_shown(value)}: {error}") from error
+
+
+def _shown(value: Any) -> str:
+    """Show the beginning of a value that may be nested too deep to be shown."""
+    try:
+        return ascii(value)[:200]
+    except RecursionError:
+        return f"a {type(value).__name__} nested too deep"
 
 
 def _text(plain: Any) -> bytes:
@@ -62,16 +70,17 @@ def digest(value: Any) -> str:
     return hashlib.sha256(canonical(value)).hexdigest()
 
 
-def parsed_digest(value: Any) -> str:
-    """Give the same of a value that was read from JSON, in half the time.
+def parsed_digest(value: Any, where: str) -> str:
+    """Give the same of a value that was read from JSON at some place, in half the time.
 
     Raises:
-        StoreError: The value holds NaN, or a text that is none.
+        StoreError: The value has no canonical form: half a character in a text, or nested too deep.
     """
     try:
         return hashlib.sha256(_text(value)).hexdigest()
-    except ValueError as error:
-        raise StoreError(f"cannot be put in canonical form: {value!r:.200}: {error}") from error
+    except (ValueError, RecursionError) as error:
+        problem = f"cannot be put in canonical form: {_shown(value)}: {error!s:.200}"
+        raise StoreError(f"{where}: {problem}") from error
 
 
 def file_digest(path: Path) -> str:

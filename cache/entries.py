@@ -142,7 +142,7 @@ def _check_items(index: Index, where: str) -> None:
             _check_count(item.crc32c, 0, f"{where}: crc32c of track {item.track!r:.80}")
         if not isinstance(item.identity, dict):
             raise StoreError(f"{where}: identity of track {item.track!r:.80} is no object")
-        if item.first != at or isinstance(item.first, bool):
+        if item.first != at or type(item.first) is not int:
             raise StoreError(
                 f"{where}: track {item.track!r:.80} starts at row {item.first!r:.40}, "
                 f"expected {at}: items lie end to end"
@@ -199,7 +199,7 @@ def read_seal(place: Place) -> Seal:
     version = check_version(record, where)
     try:
         files = {name: (file["size"], file["sha256"]) for name, file in record["files"].items()}
-        if version > 1 and record["sha256"] != parsed_digest(record["files"]):
+        if version > 1 and record["sha256"] != parsed_digest(record["files"], where):
             raise StoreError(f"{where}: damaged: it does not have its own SHA-256")
     except (KeyError, TypeError, AttributeError) as error:
         raise StoreError(f"{where}: not a shard's seal: {error!r}") from error

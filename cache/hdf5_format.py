@@ -161,7 +161,7 @@ class Hdf5Array:
         high = min(-(-stop // CHUNK_ROWS) * CHUNK_ROWS, self._index.rows)
         try:
             rows = _data(self._opened(), self._name)[low:high]
-        except (ValueError, OSError, RuntimeError, KeyError) as error:
+        except (ValueError, OSError, RuntimeError, KeyError, MemoryError) as error:
             raise DamagedRowsError(first, stop, str(error)) from error
         sums = self._index.checksums[self._name]
         for at in range(low, high, CHUNK_ROWS):

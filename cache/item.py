@@ -133,7 +133,7 @@ class Item:
 
     @property
     def flags(self) -> NDArray[np.uint8]:
-        """(rows,) 1 where the row repeats the last decodable frame."""
+        """(rows,) 1 where the row repeats the last decodable frame, plus 2 where interpolated."""
         return self.shard.read("flags", self.entry)
 
     @property

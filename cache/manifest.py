@@ -100,7 +100,7 @@ def parse_manifest(content: bytes, where: str) -> Manifest:
     record = parse_record(content, where)
     version = check_version(record, where, VERSION)
     body = {name: record.get(name) for name in ("dataset", "edition", "tracks")}
-    if version > 1 and record.get("sha256") != parsed_digest(body):
+    if version > 1 and record.get("sha256") != parsed_digest(body, where):
         raise StoreError(f"{where}: damaged: it does not have its own SHA-256; index again")
     try:
         tracks = tuple([ManifestTrack(**track) for track in record["tracks"]])
@@ -123,8 +123,9 @@ def _check_tracks(tracks: tuple[ManifestTrack, ...], where: str) -> None:
         if type(track.rows) is not int or track.rows < 0 or not rate:
             raise StoreError(f"{where}: track {track.track!r:.80}: rows or rate is no number")
         items = track.items.items() if isinstance(track.items, dict) else [(None, None)]
-        if not all(isinstance(text, str) for pair in items for text in pair):
-            raise StoreError(f"{where}: track {track.track!r:.80}: items are not names and keys")
+        for pair in items:
+            for text in pair:
+                check_name(text, f"{where}: track {track.track!r:.80}: stream or key")
         if track.track in names:
             raise StoreError(f"{where}: track {track.track!r:.80} is there twice")
         names.add(track.track)

@@ -50,6 +50,8 @@ BATCH_CHUNKS = 32
 """Chunks that are written and hashed at the same time."""
 REPEATED = 1
 """Flag of a row that repeats the last decodable frame."""
+INTERPOLATED = 2
+"""Flag of a row that lies between two computed ones."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +68,7 @@ class NewItem:
     times: NDArray[np.float64]
     """(rows,), seconds on the container's clock; NaN where the input carries no clock."""
     flags: NDArray[np.uint8] | None = None
-    """(rows,), REPEATED where the last decodable frame was repeated."""
+    """(rows,), REPEATED or INTERPOLATED, or both added; 0 for what was computed itself."""
     identity: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """Everything that the numbers depend on: recipe digest, rows, input digests."""
 

@@ -116,6 +116,8 @@ def pins(store: FeatureStore) -> tuple[Pin, ...]:
             raise
         check_version(record, where, VERSION)
         pinned = Pin(*(str(record.get(part)) for part in ("what", "note")))
+        if pinned.note:
+            check_name(pinned.note, f"{where}: note")
         known = STREAM.fullmatch(pinned.what) or MANIFEST.fullmatch(pinned.what)
         if not known or pinned.file != name:
             raise StoreError(

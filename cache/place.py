@@ -10,14 +10,14 @@ import json
 import os
 import stat
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from .errors import StoreError
 
-RECORD_LIMIT = 64 << 20
-"""Bytes of the largest JSON file that is read."""
+RECORD_LIMIT = 24 << 20
+"""Bytes of the largest JSON file that is read: parsed, it may take 25 times as much memory."""
 
 
 class Place(Protocol):
@@ -62,12 +62,14 @@ class LocalPlace:
     """A folder of this machine or of a mounted file system."""
 
     path: str
+    below: bool = field(default=False, compare=False)
+    """Not the root of a store, which alone may be reached through a link."""
 
     def __str__(self) -> str:
         return self.path
 
     def __truediv__(self, name: str) -> LocalPlace:
-        return LocalPlace(f"{self.path}/{name}")
+        return LocalPlace(f"{self.path}/{name}", below=True)
 
     def folders(self) -> list[str]:
         """Names of the folders inside, sorted."""
@@ -78,6 +80,8 @@ class LocalPlace:
         return self._names(folders=False)
 
     def _names(self, *, folders: bool) -> list[str]:
+        if self.below and os.path.islink(self.path):  # noqa: PTH114 - as below
+            raise _link(self.path)
         try:
             with os.scandir(self.path) as entries:
                 found = [entry for entry in entries if not entry.name.startswith(".")]
@@ -225,11 +229,23 @@ def parse_record(content: bytes, where: str) -> dict[str, Any]:
         StoreError: It is not.
     """
     try:
-        record = json.loads(content)
+        record = json.loads(content.decode(), parse_constant=_no_number, object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
         raise StoreError(f"{where}: not valid JSON: {error}") from error
     if not isinstance(record, dict):
         raise StoreError(f"{where}: expected an object, found {type(record).__name__}")
+    return record
+
+
+def _no_number(text: str) -> None:
+    raise ValueError(f"{text} is no number of JSON")
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make an object of its parts, each of which may be named once."""
+    record = dict(pairs)
+    if len(record) != len(pairs):
+        raise ValueError("a name is there twice in one object")
     return record
 
 

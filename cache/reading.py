@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,7 +120,7 @@ def read_shard(place: Place) -> Reading:
     unexpected: list[str] = []
     try:
         known = {*shard.seal.files, SEAL}
-        unexpected += [f"{place}/{name}" for name in _files(place) if name not in known]
+        unexpected += [f"{place}/{name}" for name in _files(place, known) if name not in known]
     except StoreError as error:
         problems.append(str(error))
     return Reading(
@@ -152,11 +152,15 @@ def _sha256(place: Place, name: str) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _files(place: Place, inside: str = "") -> Iterator[str]:
-    """List the files of a folder and of those below."""
+def _files(place: Place, known: Collection[str], inside: str = "") -> Iterator[str]:
+    """List the files of a folder and of the known ones below; unknown folders by name."""
     yield from (f"{inside}{name}" for name in place.files())
     for name in place.folders():
-        yield from _files(place / name, f"{inside}{name}/")
+        below = f"{inside}{name}/"
+        if any(file.startswith(below) for file in known):
+            yield from _files(place / name, known, below)
+        else:
+            yield below.removesuffix("/")
 
 
 def _is_newer(place: Place) -> bool:

@@ -6,6 +6,7 @@ killed leaves the store as it was or as it shall be, and can be run again.
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -147,13 +148,22 @@ def _repair_recipe(store: FeatureStore, finding: Finding) -> Repair | None:
     if shard:
         if target:
             target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, target)
+            _keep(path, target)
         write_json(path, {"name": folder.name, "digest": digest(recipe), "recipe": recipe})
         return Repair(str(path), f"written anew from the provenance of shard {shard}", moved_to)
     if target is None:
         return None
     _move(path, target)
     return Repair(str(path), "moved out: run the extraction again to write it anew", moved_to)
+
+
+def _keep(path: Path, target: Path) -> None:
+    """Keep a file under a second name, whatever it is; where that cannot be, move it there."""
+    try:
+        os.link(path, target, follow_symlinks=False)
+    except OSError:
+        path.rename(target)
+    fsync_folder(target.parent)
 
 
 def _recipe_in_shards(folder: StreamFolder) -> tuple[str, Any]:

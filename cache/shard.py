@@ -12,6 +12,7 @@ from . import hdf5_format, zarr_format
 from .arrays import DamagedRowsError, Layout, MappedArray, RangedArray, StoredArray
 from .entries import (
     ARRAYS,
+    CHUNK_ROWS,
     INDEX,
     PROVENANCE,
     SEAL,
@@ -123,8 +124,12 @@ class Shard:
             self._check_expansion()
 
     def _check_expansion(self) -> None:
-        stored = sum(size for size, _ in self.seal.files.values())
-        claimed = self.index.rows * self.index.dim * self.dtype.itemsize
+        hdf5 = self.index.format == "hdf5"
+        files = [hdf5_format.FILE if hdf5 else zarr_format.file_of(name) for name in ARRAYS]
+        stored = sum(self.seal.files[file][0] for file in set(files))
+        row = self.index.dim * self.dtype.itemsize
+        row += sum(self.index.type_of(name).itemsize for name in ARRAYS if name != "x")
+        claimed = -(-self.index.rows // CHUNK_ROWS) * CHUNK_ROWS * row
         if claimed > stored * LARGEST_EXPANSION:
             raise StoreError(
                 f"{self.path}/{INDEX}: {claimed} bytes of rows from {stored} bytes of files"

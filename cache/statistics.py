@@ -138,7 +138,7 @@ def _part(rows: EndToEnd, first: int, stop: int) -> _Part:
     """Take the statistics of a stretch of rows: what one task does."""
     values = rows.read(first, stop)
     valid = rows.read_beside("valid", first, stop)
-    repeated = rows.read_beside("flags", first, stop) == REPEATED
+    repeated = rows.read_beside("flags", first, stop) & REPEATED != 0
     step = max(1, BLOCK_VALUES // values.shape[1])
     parts = [
         Moments.of(_doubles(values[at : at + step][valid[at : at + step]]))

@@ -52,7 +52,7 @@ class Stream:
             StoreError: The recipe's file is damaged.
         """
         recipe = read_record(self.place, "recipe.json").get("recipe")
-        if parsed_digest(recipe) != self.digest:
+        if parsed_digest(recipe, f"{self.place}/recipe.json") != self.digest:
             raise StoreError(
                 f"{self.place}/recipe.json: damaged: the recipe does not have the digest "
                 f"{self.digest[:16]}; run the extraction again to write it anew"

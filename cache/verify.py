@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from .digests import digest
+from .digests import parsed_digest
 from .entries import INDEX, Entry, parse_index
 from .errors import NotInStoreError, StoreError
 from .finding import Finding, LostItem, Progress
@@ -87,7 +87,7 @@ class StreamFolder:
         """
         where = f"{self.place}/{RECIPE}"
         record = parse_record(self.place.read(RECIPE), where)
-        whole = digest(record.get("recipe"))
+        whole = parsed_digest(record.get("recipe"), where)
         sound = record.get("name") == self.name and record.get("digest") == whole
         if not (sound and whole.startswith(self.start)):
             raise StoreError(
@@ -166,7 +166,7 @@ def read_manifests(store: FeatureStore) -> tuple[list[Manifest], list[Finding]]:
 def _findings_of(reading: Reading, stream: str, entries: tuple[Entry, ...]) -> Iterator[Finding]:
     """Tell what is wrong with a shard; its items are read if one of its files is damaged."""
     for path in reading.unexpected:
-        yield Finding("unexpected", path, f"{path}: not a file of this shard", stream)
+        yield Finding("unexpected", path, f"{ascii(path)}: not a file of this shard", stream)
     if not reading.problems:
         return
     if reading.shard is None:
@@ -186,7 +186,7 @@ def _likely_entries(place: Place, name: str, tracks: Mapping[str, str]) -> tuple
         items = parse_index(read_record(place, INDEX), name).items
     except OSError:
         return ()
-    if not digest([entry.key for entry in items]).startswith(name):
+    if not parsed_digest([entry.key for entry in items], name).startswith(name):
         return ()
     return tuple(replace(entry, track=tracks.get(entry.key, entry.track)) for entry in items)
 

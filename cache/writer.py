@@ -52,8 +52,13 @@ class StreamWriter:
         """Take a finished item, and publish if enough has gathered or enough time has passed."""
         self._waiting.append(item)
         size = sum(waiting.rows.nbytes for waiting in self._waiting)
-        late = self._clock() - self._published_at >= PUBLISH_SECONDS
-        if late or len(self._waiting) >= PUBLISH_ITEMS or size >= PUBLISH_BYTES:
+        if len(self._waiting) >= PUBLISH_ITEMS or size >= PUBLISH_BYTES:
+            self.publish()
+        self.publish_if_late()
+
+    def publish_if_late(self) -> None:
+        """Publish if the last time was 30 s ago; for who waits long between two items."""
+        if self._clock() - self._published_at >= PUBLISH_SECONDS:
             self.publish()
 
     def publish(self) -> None:

@@ -11,14 +11,16 @@ import numpy as np
 from .arrays import (
     CRC_BYTES,
     ENTRY_BYTES,
+    DamagedRowsError,
     Layout,
     crc32c_of,
     stretches,
     take_by_reading,
 )
+from .chunks import Chunks
 from .entries import ARRAYS, CHUNK_ROWS, Index
 from .errors import StoreError
-from .place import LocalPlace, Place, UrlPlace, parse_record
+from .place import LocalPlace, Place, UrlPlace, parse_record, read_record
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,7 +29,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 X_FILE = "x/c/0/0"
-KNOWN_CODECS = {"sharding_indexed", "bytes", "crc32c", "zstd"}
 
 
 def file_of(array: str) -> str:
@@ -123,6 +124,7 @@ def check_metadata(content: bytes, index: Index, array: str, where: str) -> None
     tail = list(layout.shape[1:])
     outer = layout.chunks * layout.chunk_rows if array == "x" else layout.chunk_rows
     expected = {
+        "zarr_format": 3,
         "node_type": "array",
         "shape": list(layout.shape),
         "data_type": layout.dtype.name,
@@ -133,25 +135,38 @@ def check_metadata(content: bytes, index: Index, array: str, where: str) -> None
         if record.get(name) != value:
             found = json.dumps(record.get(name))
             raise StoreError(f"{where}: {name}: expected {value}, found {found:.200}")
-    inner = [layout.chunk_rows, *tail] if array == "x" else None
-    _check_codecs(record.get("codecs"), inner, where)
+    if record.get("fill_value"):
+        raise StoreError(f"{where}: fill_value: expected 0, found {record['fill_value']!r:.80}")
+    inner = (layout.chunk_rows, *tail) if array == "x" else None
+    _check_codecs(record.get("codecs"), inner, index, where)
     if record.get("storage_transformers"):
         raise StoreError(f"{where}: storage transformers are not part of this format")
 
 
-def _check_codecs(codecs: Any, inner: list[int] | None, where: str) -> None:
+def _check_codecs(codecs: Any, inner: tuple[int, ...] | None, index: Index, where: str) -> None:
+    """Compare an array's codecs with the only ones of this format."""
+    packed = [] if index.compression is None else ["zstd"]
+    plain = ["bytes little", *packed, "crc32c"]
+    expected: Any = plain
+    if inner is not None:
+        expected = [("sharding_indexed", inner, plain, ["bytes little", "crc32c"], "end")]
     try:
-        names = [codec["name"] for codec in codecs]
-        if inner is not None:
-            sharding = codecs[0]["configuration"]
-            names += [codec["name"] for codec in sharding["codecs"] + sharding["index_codecs"]]
-            if sharding["chunk_shape"] != inner:
-                raise StoreError(f"{where}: expected chunks {inner}")
-    except (KeyError, TypeError, IndexError) as error:
-        raise StoreError(f"{where}: codecs cannot be read: {error!r}") from error
-    unknown = [str(name) for name in names if name not in KNOWN_CODECS]
-    if unknown or (inner is not None) != ("sharding_indexed" in names):
-        raise StoreError(f"{where}: codecs {names!r:.200} are not those of this format")
+        found = [_codec(codec) for codec in codecs]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise StoreError(f"{where}: codecs cannot be read: {error!r:.200}") from error
+    if found != expected:
+        raise StoreError(f"{where}: codecs: expected {expected}, found {found!a:.200}")
+
+
+def _codec(codec: dict[str, Any], *, nested: bool = False) -> Any:
+    """Give what of a codec decides how bytes are read."""
+    name, how = codec["name"], codec.get("configuration", {})
+    if name == "bytes":
+        return f"bytes {how.get('endian', 'little')}"
+    if name == "sharding_indexed" and not nested:
+        parts = [[_codec(c, nested=True) for c in how[k]] for k in ("codecs", "index_codecs")]
+        return (name, tuple(how["chunk_shape"]), *parts, how.get("index_location", "end"))
+    return name
 
 
 class ZarrArray:
@@ -170,14 +185,15 @@ class ZarrArray:
         """
         self._place, self._index, self._name, self._sealed = place, index, array, sealed
         self._array: zarr.Array[Any] | None = None
+        self._chunks = Chunks(place, layouts(index)[array], index.compression)
 
     def read(self, first: int, stop: int) -> NDArray[Any]:
         """Give rows, copied."""
-        from .arrays import DamagedRowsError
-
         try:
-            rows = np.asarray(self._opened()[first:stop])
-        except (ValueError, OSError, RuntimeError, TypeError, KeyError) as error:
+            opened = self._opened()
+            self._chunks.check(first, stop)
+            rows = np.asarray(opened[first:stop])
+        except (ValueError, OSError, RuntimeError, TypeError, KeyError, MemoryError) as error:
             raise DamagedRowsError(first, stop, str(error)) from error
         # Looked at last: zarr gives zeros for a file that went away after the shard was opened.
         file = file_of(self._name)
@@ -220,7 +236,7 @@ def index_of_version_1(place: Place, record: dict[str, Any], where: str) -> dict
     Raises:
         StoreError: The metadata cannot be read.
     """
-    found = parse_record(place.read("x/zarr.json"), f"{place}/x/zarr.json")
+    found = read_record(place / "x", "zarr.json")
     try:
         items = [{k: v for k, v in item.items() if k != "sha256"} for item in record["items"]]
         rows, dim = found["shape"]

@@ -17,6 +17,7 @@ from concord.cache import (
     StoreError,
     digest,
 )
+from concord.cache.digests import parsed_digest
 
 NAME = "visual/x"
 RECIPE = {"backbone": "resnet18", "size": 64, "scale": 0.5}
@@ -179,7 +180,7 @@ def _names(stream, item):
 
 
 def _recipe(stream, item):
-    return np.array(digest(stream.recipe)), np.array(digest(RECIPE))
+    return np.array(parsed_digest(stream.recipe, str(stream.place))), np.array(digest(RECIPE))
 
 
 def _provenance(stream, item):

@@ -318,9 +318,7 @@ def test_a_flipped_bit_is_noticed(shard, name, file, place):
     path, items = shard
     flip(path / file, place)
     opened = Shard(path)
-    with pytest.raises(
-        StoreError, match=f"{file}: rows 0 .* '{name}', track 'a', are damaged"
-    ):
+    with pytest.raises(StoreError, match=f"{file}: rows 0 .* '{name}', track 'a', are damaged"):
         opened.read(name, opened.entries["k0"])
     for other in set(ARRAYS) - {name}:
         found = opened.read(other, opened.entries["k0"])
