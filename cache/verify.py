@@ -166,7 +166,7 @@ def read_manifests(store: FeatureStore) -> tuple[list[Manifest], list[Finding]]:
 def _findings_of(reading: Reading, stream: str, entries: tuple[Entry, ...]) -> Iterator[Finding]:
     """Tell what is wrong with a shard; its items are read if one of its files is damaged."""
     for path in reading.unexpected:
-        yield Finding("unexpected", path, f"{ascii(path)}: not a file of this shard", stream)
+        yield Finding("unexpected", path, f"{path!a}: not a file of this shard", stream)
     if not reading.problems:
         return
     if reading.shard is None:

@@ -11,17 +11,31 @@ if TYPE_CHECKING:
     from .dataset import Dataset, Track
     from .engine import extract
     from .media import open_audio, open_video, probe
+    from .presets import Preset
+    from .random_access import read_frames
 
-__all__ = ["Dataset", "Track", "build_backbone", "extract", "open_audio", "open_video", "probe"]
+__all__ = [
+    "Dataset",
+    "Preset",
+    "Track",
+    "build_backbone",
+    "extract",
+    "open_audio",
+    "open_video",
+    "probe",
+    "read_frames",
+]
 
 _HOMES = {
     "Dataset": "dataset",
+    "Preset": "presets",
     "Track": "dataset",
     "build_backbone": "backbones",
     "extract": "engine",
     "open_audio": "media",
     "open_video": "media",
     "probe": "media",
+    "read_frames": "random_access",
 }
 
 __getattr__ = lazy_exports(__name__, _HOMES)

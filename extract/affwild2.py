@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,7 @@ SPLIT_FOLDERS: dict[str, Split] = {
 }
 MEDIA_SUFFIXES = frozenset({".mp4", ".avi", ".mkv", ".mov", ".webm"})
 FACE_FOLDERS = "cropped_aligned*"
+BOX_FOLDER = "boxes"
 SIDES: dict[str, Region] = {"_left": "left", "_right": "right"}
 PART = re.compile(r"(?P<recording>\d+-\d+-\d+x\d+)-\d|(?P<numbered>video\d+)_\d")
 
@@ -28,7 +30,9 @@ def scan(root: Path, name: str = "affwild2") -> Dataset:
     """Find the tracks of a folder in Aff-Wild2's layout, from names alone.
 
     Args:
-        root: Folder that holds label folders, videos (`batch1/…`) and `cropped_aligned`.
+        root: Folder that holds label folders, videos (`batch1/…`), face crops
+            (`cropped_aligned…/<track>`, in one or several such folders) and box files
+            (`boxes/<track>.csv`).
         name: The data set's name in the store.
 
     Returns:
@@ -41,6 +45,7 @@ def scan(root: Path, name: str = "affwild2") -> Dataset:
         raise DataError(f"{root}: no such folder; give the data set's root as data.path")
     media = _media(root)
     faces = _faces(root)
+    boxes = {path.stem: path for path in (root / BOX_FOLDER).glob("*.csv")}
     tracks: dict[str, Track] = {}
     for split, path in _label_files(root):
         stem = path.stem
@@ -58,6 +63,7 @@ def scan(root: Path, name: str = "affwild2") -> Dataset:
             media=media.get(source),
             labels=path.relative_to(root).as_posix(),
             faces=faces.get(stem),
+            boxes=boxes[stem].relative_to(root).as_posix() if stem in boxes else None,
         )
     if not tracks:
         raise DataError(
@@ -120,9 +126,25 @@ def _media(root: Path) -> dict[str, str]:
 
 
 def _faces(root: Path) -> dict[str, str]:
+    """Find face folders; releases nest them one or two folders deep, and the first one counts."""
     found: dict[str, str] = {}
     for outer in sorted(root.glob(FACE_FOLDERS)):
-        for folder in _folders(outer, 1):
-            if folder != outer:
-                found.setdefault(folder.name, folder.relative_to(root).as_posix())
+        for folder in _face_folders(outer, 2):
+            found.setdefault(folder.name, folder.relative_to(root).as_posix())
     return found
+
+
+def _face_folders(outer: Path, depth: int) -> Iterator[Path]:
+    """Give the innermost folders; what holds a folder first is no folder of images.
+
+    Looks at one entry of each folder of images, which may hold many thousands.
+    """
+    for child in sorted(outer.iterdir()):
+        if not child.is_dir() or child.name.startswith("."):
+            continue
+        with os.scandir(child) as entries:
+            first = next((entry for entry in entries if not entry.name.startswith(".")), None)
+        if first is not None and first.is_dir() and depth:
+            yield from _face_folders(child, depth - 1)
+        else:
+            yield child

@@ -1,30 +1,29 @@
-"""Computing: the items of one source, each file decoded once for all streams that read it."""
+"""Computing: the backbones of all streams asked for, and the items that they make."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from ..cache import DataError, MediaError, NewItem
-from .decoder import DecoderCrashedError, DecoderLostError
+from ..cache import DataError
 from .labels import read_labels
 from .rows import new_item
 from .settings import LABELS, AudioSettings, StreamSettings
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
     import torch
     from numpy.typing import NDArray
 
-    from ..cache import Identity
+    from ..cache import Identity, NewItem
     from ..cache.digests import DigestMemory
     from .audio import AudioStream
     from .dataset import Track
-    from .decoder import Decoder
-    from .media import Sound
+    from .decoder import Answer
     from .visual import VisualStream
 
 LABEL_RECIPE = {"columns": ["valence", "arousal"], "unlabelled": -5, "version": 1}
@@ -59,8 +58,34 @@ class Job:
         return len(self.labels.values)
 
 
-Outcome = tuple[Sequence[Job], NewItem | MediaError]
-"""A finished item with its job, or why some jobs could not be done."""
+class Building(Protocol):
+    """An item in the making."""
+
+    def begin(self, times: NDArray[np.float64]) -> None:
+        """Take the times of all frames of the source."""
+        ...
+
+    def add(self, chunk: Any) -> None:
+        """Take the next pictures or sound."""
+        ...
+
+    def end(self) -> None:
+        """Take note that nothing more comes."""
+        ...
+
+    @property
+    def empty(self) -> bool:
+        """Nothing has come that a row could be made of."""
+        ...
+
+    @property
+    def done(self) -> bool:
+        """Everything has come, and was computed."""
+        ...
+
+    def item(self) -> NewItem:
+        """Give the item."""
+        ...
 
 
 class Workers:
@@ -69,8 +94,8 @@ class Workers:
     def __init__(
         self, streams: dict[str, StreamSettings | None], device: str | torch.device
     ) -> None:
-        self._visual: dict[str, VisualStream] = {}
-        self._audio: dict[str, AudioStream] = {}
+        self.visual: dict[str, VisualStream] = {}
+        self.audio: dict[str, AudioStream] = {}
         for name, settings in streams.items():
             if settings is not None:
                 self._load(name, settings, device)
@@ -81,101 +106,69 @@ class Workers:
         if isinstance(settings, AudioSettings):
             from .audio import AudioStream
 
-            self._audio[name] = AudioStream(name, settings, torch.device(device))
+            self.audio[name] = AudioStream(name, settings, torch.device(device))
         else:
             from .visual import VisualStream
 
-            self._visual[name] = VisualStream(name, settings, torch.device(device))
+            self.visual[name] = VisualStream(name, settings, torch.device(device))
 
     def recipe(self, stream: str) -> Any:
         """Everything that determines a stream's numbers."""
         if stream == LABELS:
             return LABEL_RECIPE
-        return (self._visual.get(stream) or self._audio[stream]).recipe
+        return (self.visual.get(stream) or self.audio[stream]).recipe
 
     def reads(self, stream: str) -> str:
-        """What a stream's items are read from: labels, faces, video or sound."""
+        """What a stream's items are read from: labels, faces, boxes, video or sound."""
         if stream == LABELS:
             return "labels"
-        return self._visual[stream].reads if stream in self._visual else "sound"
+        return self.visual[stream].reads if stream in self.visual else "sound"
 
-    def compute(self, jobs: Sequence[Job], root: Path, decoder: Decoder) -> Iterator[Outcome]:
-        """Compute the jobs of one source; a decoder that crashes gets a second try."""
-        kinds = {
-            "labels": self._labels,
-            "faces": self._faces,
-            "video": self._video,
-            "sound": self._sound,
-        }
-        for reads, work in kinds.items():
-            group = [job for job in jobs if self.reads(job.stream) == reads]
-            if group:
-                outcomes = list(work(group, root, decoder))
-                if any(isinstance(outcome, DecoderCrashedError) for _, outcome in outcomes):
-                    outcomes = list(work(group, root, decoder))
-                yield from outcomes
+    def build(self, job: Job, root: Path) -> Building:
+        """Begin a job's item.
 
-    def _labels(self, jobs: Sequence[Job], _root: Path, _decoder: Decoder) -> Iterator[Outcome]:
-        for job in jobs:
-            # A label file carries no clock, only the order of its rows.
-            times = np.full(job.rows, np.nan)
-            values, valid = job.labels.values, job.labels.valid
-            yield [job], new_item(job.key, job.track.name, values, valid, times, dtype="float64")
+        Raises:
+            MediaError: The track's box file cannot be read.
+        """
+        if job.stream in self.audio:
+            return self.audio[job.stream].begin(job.key, job.track.name, job.rows)
+        boxes = None
+        if self.reads(job.stream) == "boxes":
+            from .boxes import read_boxes
 
-    def _faces(self, jobs: Sequence[Job], root: Path, _decoder: Decoder) -> Iterator[Outcome]:
-        for job in jobs:
-            folder = root / str(job.track.faces)
-            worker = self._visual[job.stream]
-            try:
-                yield [job], worker.from_crops(job.key, job.track.name, job.rows, folder)
-            except MediaError as error:
-                yield [job], error
+            boxes = read_boxes(root / str(job.track.boxes), job.rows)
+        worker = self.visual[job.stream]
+        # A face folder and a box file show the person already.
+        region = job.track.region if worker.reads == "video" else "whole"
+        return worker.begin(job.key, job.track.name, job.rows, region, boxes)
 
-    def _video(self, jobs: Sequence[Job], root: Path, decoder: Decoder) -> Iterator[Outcome]:
-        items = [
-            self._visual[job.stream].begin(job.key, job.track.name, job.rows, job.track.region)
-            for job in jobs
-        ]
-        decoded = False
-        try:
-            for chunk in decoder.video(root / str(jobs[0].track.media)):
-                decoded = True
-                for item in items:
-                    item.add(chunk)
-        except MediaError as error:
-            # What was decoded before the damage is kept; rows after it are invalid. A child that
-            # was lost may have been killed from outside: the next run may get more.
-            if not decoded or isinstance(error, DecoderLostError):
-                yield jobs, error
-                return
-        if not decoded:
-            yield jobs, MediaError(f"{jobs[0].track.source}: holds no frame")
-            return
-        for job, item in zip(jobs, items, strict=True):
-            yield [job], item.finish()
+    def forget(self, items: Iterable[Building]) -> None:
+        """Drop what waits of items that are given up."""
+        for item in items:
+            for worker in self.visual.values():
+                worker.forget(item)  # pyright: ignore[reportArgumentType] - compared by identity
 
-    def _sound(self, jobs: Sequence[Job], root: Path, decoder: Decoder) -> Iterator[Outcome]:
-        from .spectrogram import join
+    def flush(self) -> None:
+        """Compute what waits for a full batch."""
+        for worker in self.visual.values():
+            worker.flush()
 
-        path = root / str(jobs[0].track.media)
-        sounds: list[Sound] = []
-        times = np.zeros(0)
-        try:
-            times = decoder.probe(path).frame_times
-            for sound in decoder.audio(path):
-                sounds.append(sound)  # noqa: PERF402 - what came before an error is kept
-        except MediaError as error:
-            if not sounds or isinstance(error, DecoderLostError):
-                yield jobs, error
-                return
-        if not (len(times) and sounds):
-            missing = "sound" if len(times) else "frame, so its rows have no time"
-            yield jobs, MediaError(f"{path.name}: holds no {missing}")
-            return
-        for job in jobs:
-            worker = self._audio[job.stream]
-            waveform = join(sounds, worker.preset.rate)
-            yield [job], worker.item(job.key, job.track.name, job.rows, waveform, times)
+
+def give(building: Building, answer: Answer) -> None:
+    """Hand a decoder's answer to an item in the making."""
+    from .decoder import FrameChunk, FrameTimes, SoundChunk
+
+    if isinstance(answer, FrameTimes):
+        building.begin(answer.times)
+    elif isinstance(answer, (FrameChunk, SoundChunk)):
+        building.add(answer)
+
+
+def label_item(job: Job) -> NewItem:
+    """Make the item of a label file, which carries no clock, only the order of its rows."""
+    times = np.full(job.rows, np.nan)
+    values, valid = job.labels.values, job.labels.valid
+    return new_item(job.key, job.track.name, values, valid, times, dtype="float64")
 
 
 def load_labels(track: Track, root: Path, digests: DigestMemory) -> Labels:

@@ -25,6 +25,8 @@ class Track:
     labels: str | None
     faces: str | None
     """Folder of face crops, numbered from 00001."""
+    boxes: str | None = None
+    """File that says which part of each frame shows this person."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,20 +1,22 @@
-"""Decoding in a child process that the parent can always kill.
+"""Decoding in child processes that the parent can always kill.
 
 A decoder that hangs in native code is deaf to everything but SIGKILL, and one that crashes takes
-its process along. So the parent asks a child for one source at a time, waits a bounded time for
-each answer, and starts a new child after a kill: a bad file costs its own source only.
-The pipe holds back the child while the parent is busy, so memory stays bounded.
+its process along. So a child decodes one file at a time, the parent waits a bounded time for each
+of its answers, and a new child takes its place after a kill: a bad file costs its own source only.
+The pipe holds back a child whose parent is busy, so memory stays bounded.
 """
 
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -25,24 +27,65 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from .media import Frame, Probe, Sound
-
     Pipe = Connection[Any, Any]
 
-CHUNK_FRAMES = 32
 ANSWER_SECONDS = 60.0
-SOUND_SECONDS = 10.0
+RECYCLED_AFTER = 100
+"""Files that a child decodes before another takes its place: native libraries leak."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What a child is to decode."""
+
+    kind: Literal["video", "faces", "sound"]
+    path: Path
+    """A media file, or a folder of face crops."""
+    reader: Literal["pyav", "decord"] = "pyav"
+    rate: int = 0
+    """Samples per second of the sound."""
+    frames: int = 0
+    """Frames or rows that are wanted; those after them are left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class FrameTimes:
+    """The times of all frames of a file, known before any is decoded: the first answer."""
+
+    times: NDArray[np.float64]
+    """(frames,) seconds, ascending."""
 
 
 @dataclass(frozen=True, slots=True)
 class FrameChunk:
-    """Consecutive frames of one size."""
+    """Pictures of one size, in order."""
 
-    first: int
-    times: NDArray[np.float64]
-    """(frames,) seconds."""
+    numbers: NDArray[np.int64]
+    """(n,) each picture's frame number, or row (face crops)."""
     images: NDArray[np.uint8]
-    """(frames, H, W, 3) RGB."""
+    """(n, H, W, 3) RGB."""
+
+
+@dataclass(frozen=True, slots=True)
+class SoundChunk:
+    """A stretch of mono sound."""
+
+    start_s: float
+    """Time of the first sample in seconds on the container's clock."""
+    rate: int
+    samples: NDArray[np.float32]
+    """(samples,)"""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The file has come to its end; the last answer."""
+
+    problem: str = ""
+    """What kept the decoder from going on, or from beginning."""
+
+
+Answer = FrameTimes | FrameChunk | SoundChunk | Ended
 
 
 class DecoderLostError(MediaError):
@@ -54,75 +97,104 @@ class DecoderCrashedError(DecoderLostError):
 
 
 class Decoder:
-    """A child process that decodes one source at a time."""
+    """A child process that decodes one file at a time."""
 
     def __init__(self, answer_seconds: float = ANSWER_SECONDS) -> None:
         """Prepare; the child starts with the first request.
 
         Args:
-            answer_seconds: Longest wait for one chunk before the child is killed.
+            answer_seconds: Longest wait for one answer before the child is killed.
         """
         self._limit = answer_seconds
         self._child: SpawnProcess | None = None
         self._pipe: Pipe | None = None
+        self._name = ""
+        self._asked = 0
+        self._latest = 0.0
 
-    def video(self, path: Path) -> Iterator[FrameChunk]:
-        """Decode a video's frames in chunks; raises MediaError as `open_video` does."""
-        return self._ask("video", path)
+    def start(self, request: Request) -> None:
+        """Begin to decode a file; the answers are to be received up to the last.
 
-    def audio(self, path: Path) -> Iterator[Sound]:
-        """Decode a file's sound in stretches; raises MediaError as `open_audio` does."""
-        return self._ask("audio", path)
-
-    def probe(self, path: Path) -> Probe:
-        """Read a container's streams and frame times; raises MediaError as `probe` does."""
-        (found,) = self._ask("probe", path)
-        return found
-
-    def _ask(self, what: str, path: Path) -> Iterator[Any]:
-        pipe = self._connect()
-        done = False
+        Raises:
+            DecoderCrashedError: The child is dead.
+        """
+        self._name = request.path.name
+        if self._asked >= RECYCLED_AFTER or not (self._child and self._child.is_alive()):
+            self.close()
+        pipe = self._pipe or self._spawn()
+        self._asked += 1
+        self._latest = time.monotonic() + self._limit
         try:
-            self._send(pipe, what, path)
-            while True:
-                kind, value = self._answer(pipe, path)
-                if kind == "end":
-                    done = True
-                    return
-                if kind == "error":
-                    done = True
-                    raise MediaError(value)
-                yield value
+            pipe.send(request)
+        except OSError:
+            raise self._crashed() from None
+
+    @property
+    def pipe(self) -> Pipe:
+        """What becomes readable when there is an answer."""
+        assert self._pipe is not None
+        return self._pipe
+
+    @property
+    def seconds_left(self) -> float:
+        """Seconds until an answer is too late."""
+        return self._latest - time.monotonic()
+
+    def receive(self) -> Answer:
+        """Wait for the next answer, but not for ever.
+
+        Raises:
+            DecoderLostError: None came in time, or the child died; it is gone now.
+        """
+        if not self.pipe.poll(max(0.0, self.seconds_left)):
+            raise self._too_late()
+        assert self._child is not None
+        # A child that stalls within an answer would hold up its parent as well.
+        watchdog = threading.Timer(self._limit, self._child.kill)
+        watchdog.start()
+        begun = time.monotonic()
+        try:
+            answer = _receive(self.pipe)
+        except (EOFError, OSError):
+            late = time.monotonic() - begun >= self._limit
+            raise (self._too_late() if late else self._crashed()) from None
+        finally:
+            watchdog.cancel()
+        self._latest = time.monotonic() + self._limit
+        return answer
+
+    def answers(self, request: Request) -> Iterator[Answer]:
+        """Decode a file, and give all answers; one after another, for a single file."""
+        self.start(request)
+        ended = False
+        try:
+            while not ended:
+                answer = self.receive()
+                ended = isinstance(answer, Ended)
+                yield answer
         finally:
             # A caller that stops early leaves answers in the pipe: the next one starts afresh.
-            if not done:
+            if not ended:
                 self.close()
 
-    def _send(self, pipe: Pipe, what: str, path: Path) -> None:
-        try:
-            pipe.send((what, path))
-        except OSError:
-            raise DecoderCrashedError(f"{path.name}: the decoder crashed") from None
+    def _too_late(self) -> DecoderLostError:
+        self.close()
+        return DecoderLostError(
+            f"{self._name}: the decoder gave no answer within {self._limit:g} s"
+        )
 
-    def _answer(self, pipe: Pipe, path: Path) -> tuple[str, Any]:
-        try:
-            if pipe.poll(self._limit):
-                return pipe.recv()
-        except (EOFError, OSError):
-            raise DecoderCrashedError(f"{path.name}: the decoder crashed") from None
-        raise DecoderLostError(f"{path.name}: the decoder gave no answer within {self._limit:g} s")
+    def _crashed(self) -> DecoderCrashedError:
+        self.close()
+        return DecoderCrashedError(f"{self._name}: the decoder crashed")
 
-    def _connect(self) -> Pipe:
-        if self._child is not None and not self._child.is_alive():
-            self.close()
-        if self._pipe is None:
-            context = multiprocessing.get_context("spawn")
-            ours, theirs = context.Pipe()
-            self._pipe = ours
-            self._child = context.Process(target=_serve, args=(theirs,), daemon=True)
-            self._child.start()
-            theirs.close()
-        return self._pipe
+    def _spawn(self) -> Pipe:
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe()
+        self._child = context.Process(target=_serve, args=(theirs,), daemon=True)
+        self._child.start()
+        theirs.close()
+        self._pipe, self._asked = ours, 0
+        return ours
 
     def close(self) -> None:
         """Kill the child, if there is one."""
@@ -147,79 +219,44 @@ class Decoder:
 
 def _serve(pipe: Pipe) -> None:
     """Answer requests until the parent is gone; runs in the child."""
+    import ctypes
     import signal
 
-    from .media import open_audio, open_video, probe
+    from .decoding import decoded
 
-    # Ctrl-C reaches the whole process group; the parent decides when this child ends.
+    # Ctrl-C reaches the whole process group; the parent decides when this child ends. And a parent
+    # that is killed outright must not leave a child that hangs.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    sources: dict[str, Callable[[Path], Iterator[Any]]] = {
-        "video": lambda path: _chunks(open_video(path)),
-        "audio": lambda path: _stretches(open_audio(path)),
-        "probe": lambda path: iter([probe(path)]),
-    }
+    parent_died = 1
+    ctypes.CDLL(None).prctl(parent_died, signal.SIGKILL)
     while True:
         try:
-            what, path = pipe.recv()
-        except EOFError:
+            request = pipe.recv()
+            for answer in decoded(request):
+                _send(pipe, answer)
+        except (EOFError, BrokenPipeError):
             return
-        try:
-            for value in sources[what](path):
-                pipe.send(("value", value))
-        except MediaError as error:
-            pipe.send(("error", str(error)))
-        else:
-            pipe.send(("end", None))
 
 
-def _chunks(frames: Iterator[Frame]) -> Iterator[FrameChunk]:
-    """Gather frames of one size; frames before an error are given before it is raised."""
-    waiting: list[Frame] = []
-    failure: MediaError | None = None
-    try:
-        for frame in frames:
-            if waiting and (
-                len(waiting) == CHUNK_FRAMES or frame.image.shape != waiting[0].image.shape
-            ):
-                yield _chunk(waiting)
-                waiting = []
-            waiting.append(frame)
-    except MediaError as error:
-        failure = error
-    if waiting:
-        yield _chunk(waiting)
-    if failure is not None:
-        raise failure
+def _send(pipe: Pipe, answer: Answer) -> None:
+    """Send an answer, its arrays as plain bytes: pickling would copy them twice."""
+    arrays = {
+        f.name: value
+        for f in fields(answer)
+        if isinstance(value := getattr(answer, f.name), np.ndarray)
+    }
+    shapes = {name: (value.shape, value.dtype.str) for name, value in arrays.items()}
+    pipe.send((replace(answer, **dict.fromkeys(arrays)), shapes))
+    for value in arrays.values():
+        if value.size:
+            pipe.send_bytes(np.ascontiguousarray(value).data.cast("B"))
 
 
-def _chunk(frames: list[Frame]) -> FrameChunk:
-    times = np.array([frame.pts_s for frame in frames])
-    return FrameChunk(frames[0].index, times, np.stack([frame.image for frame in frames]))
-
-
-def _stretches(sounds: Iterator[Sound]) -> Iterator[Sound]:
-    """Join the codec's small frames into stretches of about ten seconds without gaps."""
-    from .media import follows
-
-    waiting: list[Sound] = []
-    failure: MediaError | None = None
-    try:
-        for sound in sounds:
-            full = waiting and sound.start_s - waiting[0].start_s >= SOUND_SECONDS
-            if waiting and (full or not follows(waiting, sound)):
-                yield _joined(waiting)
-                waiting = []
-            waiting.append(sound)
-    except MediaError as error:
-        failure = error
-    if waiting:
-        yield _joined(waiting)
-    if failure is not None:
-        raise failure
-
-
-def _joined(sounds: list[Sound]) -> Sound:
-    first = sounds[0]
-    return type(first)(
-        first.start_s, first.rate, np.concatenate([sound.samples for sound in sounds])
-    )
+def _receive(pipe: Pipe) -> Answer:
+    answer, shapes = pipe.recv()
+    arrays: dict[str, NDArray[Any]] = {}
+    for name, (shape, dtype) in shapes.items():
+        arrays[name] = np.empty(shape, dtype)
+        if arrays[name].size:
+            pipe.recv_bytes_into(arrays[name].data.cast("B"))
+    return replace(answer, **arrays)

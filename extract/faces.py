@@ -6,10 +6,12 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from ..cache import MediaError
 
 if TYPE_CHECKING:
-    import torch
+    from numpy.typing import NDArray
 
 CROP = re.compile(r"\d{5,}\.jpe?g", re.IGNORECASE)
 
@@ -40,13 +42,20 @@ def list_crops(folder: Path, rows: int) -> dict[int, str]:
     return crops
 
 
-def read_crop(path: Path) -> torch.Tensor | None:
-    """Read one face crop as (3, H, W) uint8 RGB; None where the file is damaged."""
-    from torchvision.io import ImageReadMode, decode_jpeg, read_file
+def read_crop(path: Path) -> NDArray[np.uint8] | None:
+    """Read one face crop as (H, W, 3) uint8 RGB; None where the file is damaged."""
+    from PIL import Image
 
     try:
-        image = decode_jpeg(read_file(str(path)), mode=ImageReadMode.RGB)
-    except (RuntimeError, OSError):
+        with Image.open(path, formats=["JPEG"]) as image:
+            return np.asarray(image.convert("RGB"))
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         return None
-    assert not isinstance(image, list)
-    return image
+
+
+def crop_reader() -> str:
+    """Name what decodes the crops, with its version."""
+    import PIL
+    from PIL import features
+
+    return f"pillow {PIL.__version__} libjpeg {features.version('libjpeg_turbo')}"

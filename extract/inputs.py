@@ -24,7 +24,7 @@ def input_digests(
     """Give the digests of every input that a track's item is computed from.
 
     Args:
-        reads: labels, faces, video or sound.
+        reads: labels, faces, boxes, video or sound.
         track: The track.
         rows: Rows of the track; face crops beyond them are not read.
         root: The data set's root.
@@ -49,6 +49,10 @@ def input_digests(
     if not (root / track.media).is_file():
         raise MediaError(f"{track.media}: expected a file, found something else or nothing")
     media = {"media": digests.file(root / track.media)}
+    if reads == "boxes":
+        if track.boxes is None:
+            raise MediaError(f"{track.name}: has no box file")
+        return {**media, "boxes": digests.file(root / track.boxes)}
     return media if reads == "sound" else {**media, "region": track.region}
 
 
@@ -60,7 +64,7 @@ class ChangedInput:
     stream: str
     """Full name."""
     input: str
-    """labels, faces or media; the problem stands in `found` where it cannot be read."""
+    """labels, faces, boxes or media; the problem stands in `found` where it cannot be read."""
     path: str
     """Relative to the data set's root; empty where the data set has no such file."""
     expected: str
@@ -109,6 +113,7 @@ def _changed(
     found, paths = dict.fromkeys(files, "no such track"), {}
     if track is not None and files:
         paths = {"labels": track.labels, "faces": track.faces, "media": track.media}
+        paths["boxes"] = track.boxes
         try:
             found = input_digests(_reads(inputs), track, item.entry.rows, root, digests)
         except (DataError, MediaError, OSError) as error:
@@ -121,7 +126,7 @@ def _changed(
 
 def _reads(inputs: Mapping[str, str]) -> str:
     """Say what an item was read from, by the names of its inputs."""
-    for name in ("labels", "faces"):
+    for name in ("labels", "faces", "boxes"):
         if name in inputs:
             return name
     return "video" if "region" in inputs else "sound"

@@ -35,26 +35,28 @@ def row_times(frame_times: NDArray[np.float64], rows: int) -> NDArray[np.float64
     return np.concatenate([known, known[-1] + beyond])
 
 
-def rows_from_frames(
-    features: NDArray[Any], frame_times: NDArray[np.float64], rows: int
-) -> tuple[NDArray[Any], NDArray[np.bool_], NDArray[np.float64], NDArray[np.uint8]]:
-    """Fit the features of decoded frames to a track's rows.
+def settled(
+    values: NDArray[Any], own: NDArray[np.bool_], times: NDArray[np.float64]
+) -> tuple[NDArray[Any], NDArray[np.bool_], NDArray[np.uint8]]:
+    """Say what rows without a frame of their own hold.
+
+    Up to 0.5 s after the last row with one they repeat it, valid and flagged; later they are
+    invalid, and so are all before the first, and all where there is no clock.
 
     Args:
-        features: (frames, dim).
-        frame_times: (frames,) seconds.
-        rows: Rows of the track.
+        values: (rows, dim); of rows without a frame, anything.
+        own: (rows,) whether the row's own frame could be decoded.
+        times: (rows,) seconds; NaN where there is no clock.
 
     Returns:
-        Values (rows, dim), valid (rows,), times (rows,) and flags (rows,).
+        Values (rows, dim), zeros where invalid; valid (rows,); flags (rows,).
     """
-    times = row_times(frame_times, rows)
-    count = min(len(features), rows)
-    valid = times <= times[count - 1] + REPEAT_SECONDS
-    values = features[np.minimum(np.arange(rows), count - 1)]
-    values[~valid] = 0
-    flags = np.where(valid & (np.arange(rows) >= count), REPEATED, 0).astype(np.uint8)
-    return values, valid, times, flags
+    last = np.maximum.accumulate(np.where(own, np.arange(len(own)), -1))
+    repeated = ~own & (last >= 0) & (times - times[last] <= REPEAT_SECONDS)
+    valid = own | repeated
+    fitted = values[last.clip(0)]
+    fitted[~valid] = 0
+    return fitted, valid, np.where(repeated, REPEATED, 0).astype(np.uint8)
 
 
 def new_item(

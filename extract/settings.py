@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 LABELS = "labels/va"
@@ -11,29 +11,68 @@ TENSOR_FILES = (".pt", ".pth", ".safetensors")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class VisualSettings:
-    """A stream of one vector per picture, `visual/…`."""
+class WindowSettings:
+    """Which frames a row's clip is made of (backbones that take clips)."""
 
-    backbone: Literal["resnet18"] = "resnet18"
-    weights: str = "IMAGENET1K_V1"
-    """A torchvision weights name, a file (.safetensors, .pt, .pth), or `seeded[:N]`."""
-    reads: Literal["video", "faces"] = "video"
-    """`video`: the person's part of each decoded frame; `faces`: numbered crops."""
-    resize: int = 256
-    """Shorter side in pixels after resizing."""
-    crop: int = 224
-    """Side of the centre crop in pixels."""
+    length: int = 0
+    """Frames; 0: as many as the backbone was made for (16)."""
+    spacing: int = 1
+    """Frames from one to the next."""
+    anchor: Literal["centre", "end", "start"] = "centre"
+    """Where in the clip the row's own frame is; `end` looks back only."""
+    edge: Literal["replicate", "reflect", "zero", "black"] = "replicate"
+    """What stands for frames beyond the ends; with `black` also for missing faces."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VisualSettings:
+    """A stream of one vector per picture or clip, `visual/…`."""
+
+    backbone: str = ""
+    """i3d, r3d18, resnet18, an entry point's name, or `module:Class`; where empty, the name in the
+    stream's own: `visual/i3d` or `visual/i3d-left`."""
+    weights: str = ""
+    """A name that torchvision knows, a file (.safetensors, .pt, .pth), `seeded[:N]`, or `inflate:…`
+    (i3d); where empty, torchvision's IMAGENET1K_V1 for resnet18 and KINETICS400_V1 for r3d18."""
+    variant: Literal["tf_exact", "video_features"] = "tf_exact"
+    """Padding and eps of i3d: as in TensorFlow, or as published video_features numbers have it."""
+    reads: Literal["video", "faces", "boxes"] = "video"
+    """`video`: the person's part of each decoded frame; `faces`: numbered crops; `boxes`: the part
+    of each frame that the track's box file gives."""
+    reader: Literal["pyav", "decord"] = "pyav"
+    """`decord` reads files that pass its gate, PyAV the others; the frames are the same."""
+    resize: int = 0
+    """Shorter side in pixels after resizing; 0: as the weights expect."""
+    crop: int = 0
+    """Side of the centre crop in pixels; 0: as the weights expect."""
+    window: WindowSettings = field(default_factory=WindowSettings)
+    stride: int = 1
+    """Rows from one that is computed to the next; those between are interpolated, and flagged."""
+    fill: Literal["linear", "nearest"] = "linear"
+    """How rows between computed ones are filled, in time."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """bfloat16 is faster where the hardware has it; features then differ by up to 1 %."""
     dtype: Literal["float16", "float32"] = "float16"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AudioSettings:
-    """A stream of one vector per row from the sound that ends there, `audio/…`."""
+    """A stream of one vector per row from the sound around it, `audio/…`."""
 
-    backbone: Literal["resnet18"] = "resnet18"
+    backbone: str = ""
+    """resnet18, an entry point's name, or `module:Class`; where empty, the name in the stream's
+    own."""
     weights: str = "seeded"
-    """As for visual streams; weights of three input channels are not accepted here."""
-    spectrogram: Literal["livia"] = "livia"
+    """As for visual streams."""
+    stem: Literal["load", "sum", "mean"] = "load"
+    """How a first convolution for three channels takes one: its kernels' `sum` equals three equal
+    channels, `mean` is for fine-tuning; `load` takes weights of one channel as they are."""
+    spectrogram: Literal["livia", "tsav", "vggish"] = "livia"
+    """Which segment of sound a row has, and how it becomes a picture."""
+    stride: int = 1
+    """As for visual streams."""
+    fill: Literal["linear", "nearest"] = "linear"
+    """As for visual streams."""
     dtype: Literal["float16", "float32"] = "float16"
 
 
@@ -44,3 +83,14 @@ KINDS: dict[str, type[VisualSettings] | type[AudioSettings]] = {
     "audio": AudioSettings,
 }
 """First half of a stream's name to its settings."""
+
+
+BACKBONES = ("i3d", "r3d18", "resnet18")
+"""Names of the built-in backbones."""
+WEIGHTS = {"r3d18": "KINETICS400_V1", "resnet18": "IMAGENET1K_V1"}
+"""Backbone of pictures or clips to the weights that it has where none are named."""
+
+
+def backbone_of(stream: str, settings: StreamSettings) -> str:
+    """Name a stream's backbone: `visual/i3d-left` has i3d, unless its settings say another."""
+    return settings.backbone or stream.partition("/")[2].split("-")[0].split(".")[0]

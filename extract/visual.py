@@ -1,37 +1,44 @@
-"""Visual streams: one vector per picture of a track."""
+"""Visual streams: one vector per row, from the row's picture or the clip around it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
 
 import av
 import numpy as np
 import torch
 from av import library_versions
 from torch import Tensor
-from torchvision.transforms.v2 import functional as F  # noqa: N812
 
-from ..cache import MediaError, NewItem
-from .backbones import build_backbone, weights_digest
-from .faces import list_crops, read_crop
-from .rows import new_item, rows_from_frames
+from ..cache import INTERPOLATED, ConfigError
+from .backbones import build_backbone
+from .clips import Clips
+from .faces import crop_reader
+from .forward import BATCHES, Forward
+from .rows import new_item, row_times, settled
+from .settings import WEIGHTS, backbone_of
+from .weights import weights_digest
+from .windows import Window, interpolated
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from numpy.typing import NDArray
 
+    from ..cache import NewItem
+    from .boxes import Box
     from .dataset import Region
     from .decoder import FrameChunk
+    from .presets import Preset
     from .settings import VisualSettings
+    from .windows import Fill
 
-VERSION = 1
-BATCH = 32
-"""Pictures per forward pass, always: the last batch is padded, so that a resumed run computes
-each row in the same shape as an undisturbed one and gets the same numbers."""
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
+VERSION = 2
+DEFAULT_BATCH = 8
+"""Of a backbone that is not ours."""
+TOLERANCE = {"float32": 1e-4, "bfloat16": 1e-2}
+"""How far features may lie apart, relative, when they are computed elsewhere."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,147 +46,251 @@ class VisualRecipe:
     """Everything that determines a visual stream's numbers."""
 
     backbone: str
+    variant: str
     weights: str
     """SHA-256 of the tensors."""
+    code: int
+    """The backbone class's own `version`: raised by hand when its code gives other numbers."""
     reads: str
     reader: str
-    resize: int
-    crop: int
+    preset: Preset
+    window: Window
+    stride: int
+    fill: str
+    precision: str
+    tolerance: float
     dtype: str
-    antialias: bool = True
-    mean: tuple[float, ...] = IMAGENET_MEAN
-    std: tuple[float, ...] = IMAGENET_STD
-    precision: str = "float32"
     version: int = VERSION
 
 
-def reader_name() -> str:
+def reader_name(reader: str = "pyav") -> str:
     """Name the reader with the version of the library that decodes underneath."""
     codec = ".".join(str(part) for part in library_versions["libavcodec"])
-    return f"pyav {av.__version__} libavcodec {codec}"
+    plain = f"pyav {av.__version__} libavcodec {codec}"
+    if reader == "pyav":
+        return plain
+    from importlib.metadata import version
+
+    return f"decord {version('decord')} where its gate passes, else {plain}"
 
 
 class VisualStream:
-    """A frozen backbone over pictures."""
+    """A frozen backbone over pictures or clips; the items of all sources share its batches."""
 
     def __init__(self, name: str, settings: VisualSettings, device: torch.device) -> None:
-        self.name = name
-        self.reads = settings.reads
-        self._settings = settings
-        self._device = device
-        network = build_backbone(settings.backbone, settings.weights)
-        self.recipe = VisualRecipe(
-            backbone=settings.backbone,
-            weights=weights_digest(network),
-            reads=settings.reads,
-            reader=reader_name() if settings.reads == "video" else "torchvision decode_jpeg",
-            resize=settings.resize,
-            crop=settings.crop,
-            dtype=settings.dtype,
-        )
-        # A quarter faster on a processor, and as exact.
-        self._network = network.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-        self._mean = torch.tensor(IMAGENET_MEAN, device=device).view(3, 1, 1)
-        self._std = torch.tensor(IMAGENET_STD, device=device).view(3, 1, 1)
-
-    def begin(self, key: str, track: str, rows: int, region: Region) -> VisualItem:
-        """Begin an item whose frames will come in order."""
-        return VisualItem(self, key, track, rows, region)
-
-    def prepare(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) uint8 on any device to (B, 3, crop, crop) uint8: resize, centre crop."""
-        sized = F.resize(images, [self._settings.resize], antialias=True)
-        return F.center_crop(sized, [self._settings.crop, self._settings.crop])
-
-    @torch.inference_mode()
-    def features(self, images: Tensor) -> NDArray[np.float32]:
-        """(B ≤ 32, 3, crop, crop) uint8 to (B, dim)."""
-        batch = torch.zeros(BATCH, *images.shape[1:], device=self._device)
-        batch[: len(images)] = (images.to(self._device).float() / 255 - self._mean) / self._std
-        batch = batch.contiguous(memory_format=torch.channels_last)
-        return self._network(batch)[: len(images)].cpu().numpy()
-
-    def from_crops(self, key: str, track: str, rows: int, folder: Path) -> NewItem:
-        """Make an item from numbered face crops; rows without a readable face are invalid.
+        """Load the backbone.
 
         Raises:
-            MediaError: The folder is missing or holds no readable crop.
+            ConfigError: Backbone, weights, window or precision are not to be had.
         """
-        crops = list_crops(folder, rows)
-        valid = np.zeros(rows, np.bool_)
-        batches = [self.features(batch) for batch in _batches(self._read(folder, crops, valid))]
-        if not batches:
-            raise MediaError(f"{folder.name}: face folder holds no readable image")
-        values = np.zeros((rows, batches[0].shape[1]), np.float32)
-        values[valid] = np.concatenate(batches)
-        # A face folder carries no clock.
-        times = np.full(rows, np.nan)
-        return new_item(key, track, values, valid, times, dtype=self.recipe.dtype)
+        self.name = name
+        self.reads = settings.reads
+        self.reader: Literal["pyav", "decord"] = settings.reader
+        self.device = device
+        backbone = backbone_of(name, settings)
+        options = {"variant": settings.variant} if backbone == "i3d" else {}
+        weights = settings.weights or WEIGHTS.get(backbone, "")
+        if not weights:
+            raise ConfigError(f"{name}: weights: backbone {backbone!r} needs a file, or seeded[:N]")
+        network: Any = build_backbone(backbone, weights, **options)
+        if network.takes not in ("pictures", "clips"):
+            raise ConfigError(f"{name}: backbone {backbone!r} takes {network.takes}, not pictures")
+        self.clips = network.takes == "clips"
+        self.preset = _preset(network.preset, settings)
+        self.window = _window(name, settings, network.clip, clips=self.clips)
+        self.stride = settings.stride
+        self.fill: Fill = settings.fill
+        self.dim: int = network.dim
+        self.recipe = VisualRecipe(
+            backbone=backbone,
+            variant=options.get("variant", ""),
+            weights=weights_digest(network),
+            code=int(getattr(network, "version", 1)),
+            reads=settings.reads,
+            reader=crop_reader() if settings.reads == "faces" else reader_name(settings.reader),
+            preset=self.preset,
+            window=self.window,
+            stride=settings.stride,
+            fill=settings.fill if settings.stride > 1 else "",
+            precision=settings.precision,
+            tolerance=TOLERANCE[settings.precision],
+            dtype=settings.dtype,
+        )
+        self._batch = BATCHES.get(backbone, DEFAULT_BATCH)
+        self._forward = Forward(network, self.preset, self._batch, device, settings.precision)
+        self._waiting: list[tuple[VisualItem, int, Tensor, Tensor | None]] = []
+        self._running: tuple[list[tuple[VisualItem, int]], Callable[[], Tensor]] | None = None
 
-    def _read(
-        self, folder: Path, crops: dict[int, str], valid: NDArray[np.bool_]
-    ) -> Iterator[Tensor]:
-        for row, name in crops.items():
-            image = read_crop(folder / name)
-            if image is not None:
-                valid[row] = True
-                yield self.prepare(image[None])[0]
+    def begin(
+        self,
+        key: str,
+        track: str,
+        rows: int,
+        region: Region = "whole",
+        boxes: Mapping[int, Box] | None = None,
+    ) -> VisualItem:
+        """Begin an item whose pictures will come in order."""
+        return VisualItem(self, key, track, rows, region, boxes)
+
+    def submit(self, item: VisualItem, row: int, clip: Tensor, zeros: Tensor | None) -> None:
+        """Take the clip of a row, and compute when a batch is full.
+
+        Args:
+            item: Whose row it is.
+            row: The row.
+            clip: (3, crop, crop) or (3, T, crop, crop) uint8.
+            zeros: (T,) frames that are zero after normalisation; None for none.
+        """
+        self._waiting.append((item, row, clip, zeros))
+        if len(self._waiting) == self._batch:
+            self._compute()
+
+    def _compute(self) -> None:
+        """Begin a batch; a GPU works on it while the next one is made."""
+        waiting, self._waiting = self._waiting, []
+        clips = torch.stack([clip for _, _, clip, _ in waiting])
+        blank = None
+        if any(zeros is not None for *_, zeros in waiting):
+            none = torch.zeros(self.window.length, dtype=torch.bool)
+            blank = torch.stack([none if zeros is None else zeros for *_, zeros in waiting])
+        result = self._forward.submit(clips, blank)
+        self._take_running()
+        self._running = [(item, row) for item, row, *_ in waiting], result
+        if self.device.type == "cpu":
+            self._take_running()
+
+    def _take_running(self) -> None:
+        if self._running is None:
+            return
+        (places, result), self._running = self._running, None
+        for (item, row), values in zip(places, result().numpy(), strict=True):
+            item.take(row, values)
+
+    def flush(self) -> None:
+        """Compute what waits, though it does not fill a batch."""
+        if self._waiting:
+            self._compute()
+        self._take_running()
+
+    def forget(self, item: VisualItem) -> None:
+        """Drop what waits of an item that is given up."""
+        self._waiting = [waiting for waiting in self._waiting if waiting[0] is not item]
 
 
 class VisualItem:
-    """One track's rows in the making, fed with decoded frames."""
+    """One track's rows in the making, fed with decoded pictures."""
 
     def __init__(
-        self, stream: VisualStream, key: str, track: str, rows: int, region: Region
+        self,
+        stream: VisualStream,
+        key: str,
+        track: str,
+        rows: int,
+        region: Region,
+        boxes: Mapping[int, Box] | None,
     ) -> None:
         self.key = key
         self.track = track
         self._stream = stream
         self._rows = rows
-        self._region: Region = region
-        self._times: list[NDArray[np.float64]] = []
-        self._waiting: list[Tensor] = []
-        self._done: list[NDArray[np.float32]] = []
-        self._seen = 0
+        self._times: NDArray[np.float64] = np.empty(0)
+        self._values = np.zeros((rows, stream.dim), np.float32)
+        self._own = np.zeros(rows, np.bool_)
+        self._computed: set[int] = set()
+        self._open = 0
+        self._next = 0
+        self._ended = False
+        self._clips = Clips(stream.preset, stream.window, stream.stride, stream.device)
+        self._clips.part(region, boxes)
+
+    def begin(self, times: NDArray[np.float64]) -> None:
+        """Take the times of all frames, (frames,) seconds."""
+        self._times = times
 
     def add(self, chunk: FrameChunk) -> None:
-        """Take the next frames; those beyond the track's rows are dropped."""
-        images = chunk.images[: max(0, self._rows - self._seen)]
-        self._seen += len(images)
-        if not len(images):
+        """Take the next pictures; those beyond the track's rows are dropped."""
+        inside = int(np.searchsorted(chunk.numbers, self._rows))
+        if not inside:
             return
-        self._times.append(chunk.times[: len(images)])
-        picture = torch.from_numpy(_part(images, self._region)).permute(0, 3, 1, 2)
-        self._waiting.extend(self._stream.prepare(picture))
-        while len(self._waiting) >= BATCH:
-            self._compute(BATCH)
+        shown = self._clips.add(chunk.numbers[:inside], chunk.images[:inside])
+        self._own[shown] = True
+        self._submit_ready()
+        self._clips.drop_before(self._stream.window.first_kept(self._next, self._clips.seen))
 
-    def _compute(self, count: int) -> None:
-        batch, self._waiting = self._waiting[:count], self._waiting[count:]
-        self._done.append(self._stream.features(torch.stack(batch)))
+    def _submit_ready(self) -> None:
+        """Submit the rows whose windows are complete wherever the file ends."""
+        window, stride = self._stream.window, self._stream.stride
+        while window.last_needed(self._next) < self._clips.seen:
+            if self._next % stride == 0 and self._own[self._next]:
+                self._submit(self._next)
+            self._next += 1
 
-    def finish(self) -> NewItem:
-        """Compute what is left and fit it to the track's rows; at least one frame has come."""
-        if self._waiting:
-            self._compute(len(self._waiting))
-        features, times = np.concatenate(self._done), np.concatenate(self._times)
-        values, valid, times, flags = rows_from_frames(features, times, self._rows)
+    def _submit(self, row: int) -> None:
+        wanted = self._stream.window.numbers(row, self._clips.seen)
+        clip, blank = self._clips.clip(wanted, row)
+        self._computed.add(row)
+        self._open += 1
+        zeros = blank if self._stream.window.edge == "zero" and bool(blank.any()) else None
+        self._stream.submit(self, row, clip if self._stream.clips else clip[:, 0], zeros)
+
+    def end(self) -> None:
+        """Take note that no more pictures come: the last windows end at the edge."""
+        self._ended = True
+        rows = np.flatnonzero(self._own)
+        for row in rows[rows >= self._next].tolist():
+            # The last row is computed whatever the stride, so that none is extrapolated.
+            if row % self._stream.stride == 0 or row == rows[-1]:
+                self._submit(row)
+        if len(rows) and int(rows[-1]) not in self._computed:
+            self._submit(int(rows[-1]))
+        self._clips.clear()
+
+    def take(self, row: int, values: NDArray[np.float32]) -> None:
+        """Take the features of a row."""
+        self._values[row] = values
+        self._open -= 1
+
+    @property
+    def empty(self) -> bool:
+        """Not a single picture has come."""
+        return not self._own.any()
+
+    @property
+    def done(self) -> bool:
+        """Everything has come, and was computed."""
+        return self._ended and not self._open
+
+    def item(self) -> NewItem:
+        """Fit what was computed to the track's rows."""
+        # Face crops carry no clock.
+        none = np.full(self._rows, np.nan)
+        times = row_times(self._times, self._rows) if len(self._times) else none
+        values, valid, flags = settled(self._filled(times), self._own, times)
+        computed = np.zeros(self._rows, np.bool_)
+        computed[list(self._computed)] = True
+        flags[self._own & ~computed] |= INTERPOLATED
         dtype = self._stream.recipe.dtype
         return new_item(self.key, self.track, values, valid, times, flags, dtype)
 
+    def _filled(self, times: NDArray[np.float64]) -> NDArray[np.float32]:
+        if self._stream.stride == 1:
+            return self._values
+        anchors = np.array(sorted(self._computed), np.int64)
+        # Without a clock a row is a unit of time.
+        clock = times if np.isfinite(times).all() else np.arange(self._rows, dtype=np.float64)
+        return interpolated(self._values[anchors], anchors, clock, self._stream.fill)
 
-def _part(images: NDArray[Any], region: Region) -> NDArray[Any]:
-    half = images.shape[2] // 2
-    cut = {"whole": slice(None), "left": slice(0, half), "right": slice(half, None)}[region]
-    return np.ascontiguousarray(images[:, :, cut])
+
+def _preset(preset: Preset, settings: VisualSettings) -> Preset:
+    own = {"resize": settings.resize, "crop": settings.crop}
+    return replace(preset, **{name: value for name, value in own.items() if value})
 
 
-def _batches(images: Iterator[Tensor]) -> Iterator[Tensor]:
-    waiting: list[Tensor] = []
-    for image in images:
-        waiting.append(image)
-        if len(waiting) == BATCH:
-            yield torch.stack(waiting)
-            waiting = []
-    if waiting:
-        yield torch.stack(waiting)
+def _window(name: str, settings: VisualSettings, clip: int, *, clips: bool) -> Window:
+    asked = settings.window
+    if not clips:
+        if asked.length > 1:
+            raise ConfigError(f"{name}: window.length: a backbone of pictures takes 1 frame")
+        return Window()
+    length = asked.length or clip
+    return Window(length=length, spacing=asked.spacing, anchor=asked.anchor, edge=asked.edge)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import difflib
 import re
 from collections import Counter
+from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
 
 from ..cache import ConfigError
 from ..cache.manifest import NAME
-from ..extract.settings import LABELS
+from ..extract.settings import BACKBONES, LABELS, VisualSettings, backbone_of
 
 if TYPE_CHECKING:
+    from ..extract.settings import StreamSettings
     from ..fuse.settings import ExperimentSettings, FuseSettings
     from .config import Config
 
@@ -60,12 +62,38 @@ def _check_streams(config: Config) -> None:
         where = f"streams.{name}"
         _expect(match is not None, where, "modality/backbone in lower case", name)
         assert match is not None
-        if match["backbone"] != settings.backbone:
+        _check_stream(where, name, match["backbone"], settings)
+
+
+def _check_stream(where: str, name: str, named: str, settings: StreamSettings) -> None:
+    own = settings.backbone
+    backbone = backbone_of(name, settings)
+    offered = [point.name for point in entry_points(group="concord.backbones")]
+    known = [*BACKBONES, *offered]
+    if ":" not in backbone and backbone not in known:
+        raise ConfigError(
+            f"{where}: unknown backbone {backbone!r}, known are {', '.join(known)}, or "
+            f"module:Class{near(backbone, known)}; set {where}.backbone"
+        )
+    if own and own != named and ":" not in own:
+        raise ConfigError(
+            f"{where}: the name says {named!r}, but its backbone is {own!r}; name it "
+            f"{name.partition('/')[0]}/{own}, or {name.partition('/')[0]}/{own}-… to tell "
+            "several apart"
+        )
+    _expect(settings.stride >= 1, f"{where}.stride", "at least 1", settings.stride)
+    if isinstance(settings, VisualSettings):
+        if backbone == "i3d" and not settings.weights:
             raise ConfigError(
-                f"{where}: the name says {match['backbone']!r}, but its backbone is "
-                f"{settings.backbone!r}; name it {name.partition('/')[0]}/{settings.backbone}, or "
-                f"{name.partition('/')[0]}/{settings.backbone}-… to tell several apart"
+                f"{where}.weights: i3d has none that torchvision knows; give a file, "
+                "inflate:IMAGENET1K_V1, or seeded"
             )
+        for key, least in (("resize", 0), ("crop", 0)):
+            value = getattr(settings, key)
+            _expect(value >= least, f"{where}.{key}", f"at least {least}", value)
+        for key, least in (("length", 0), ("spacing", 1)):
+            value = getattr(settings.window, key)
+            _expect(value >= least, f"{where}.window.{key}", f"at least {least}", value)
 
 
 def _check_groups(config: Config) -> None:

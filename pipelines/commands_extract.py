@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from .options import DEVICE, SETTINGS, STORE, THREADS
+from .options import BUDGET, DEVICE, STORE, THREADS
+
+if TYPE_CHECKING:
+    from ..cache import FeatureStore
+    from ..extract.receipt import Receipt
+    from .config import Config
 
 
 @click.group("extract")
@@ -22,56 +30,103 @@ def _part(_ctx: click.Context, _option: click.Parameter, value: str) -> tuple[in
 
 
 @group.command()
-@SETTINGS
+@click.option("--config", "settings", help="Configuration file, or JSON text.")
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    help="Folder of a data set in Aff-Wild2's layout, instead of a configuration.",
+)
 @STORE
 @click.option("--stream", "streams", multiple=True, help="Stream, may be repeated; default all.")
+@click.option(
+    "--weights",
+    multiple=True,
+    metavar="STREAM=WEIGHTS",
+    help="Weights of a stream, with --data: a name, a file, or seeded; may be repeated.",
+)
 @click.option("--part", default="1/1", show_default=True, callback=_part, help="Part i/n.")
 @click.option("--receipt", type=click.Path(path_type=Path), help="Where to leave the receipt.")
+@click.option("--decoders", default=0, help="Files decoded at once; 0: as the processors allow.")
+@BUDGET
 @DEVICE
 @THREADS
 def run(
-    settings: str,
+    settings: str | None,
+    data: Path | None,
     store: Path | None,
     streams: tuple[str, ...],
+    weights: tuple[str, ...],
     part: tuple[int, int],
     receipt: Path | None,
+    decoders: int,
+    budget: float,
     device: str,
     threads: int,
 ) -> None:
     """Compute what the store lacks, source by source; what is there already is skipped.
 
-    Sources that cannot be read go to quarantine, listed in the receipt, and the command still
-    ends well; `concord extract index` judges them all together.
+    Sources that cannot be read go to quarantine. With --receipt the command still ends well, and
+    `concord extract index` judges the receipts of all parts together; without, the manifest is
+    written at once and the budget judged: exit code 3 where more sources failed.
+
+    concord extract run --data Aff-Wild2 --store features --stream visual/resnet18
     """
     from ..cache import FeatureStore, ShardFormat
     from ..extract.engine import extract
     from ..extract.settings import LABELS
-    from .config import load_config
     from .plan import dataset_of, streams_of
     from .progress import progress
 
-    config = load_config(settings)
-    chosen = streams_of(config, streams)
+    if receipt is None and part[1] > 1:
+        raise click.UsageError("--part needs --receipt, for `concord extract index` to join")
+    config = _config(settings, data, streams, weights)
+    chosen = streams_of(config, [*streams, LABELS] if data and streams else streams)
+    opened = FeatureStore.create(store or config.store_path, ShardFormat(config.shards))
     what = f"{' '.join(chosen)} part {part[0]}/{part[1]}"
     with _device(device, threads, needed=set(chosen) != {LABELS}) as held, progress(what) as told:
         done = extract(
             dataset_of(config),
             chosen,
-            FeatureStore.create(store or config.store_path, ShardFormat(config.shards)),
+            opened,
             part=part,
             device=held,
+            decoders=decoders,
             progress=told,
         )
-    if receipt:
-        done.save(receipt)
     for entry in done.quarantine:
         click.echo(f"quarantine: {entry.source} ({entry.stream}): {entry.message}", err=True)
+    if receipt:
+        done.save(receipt)
+    else:
+        _index([done], opened, budget, None)
+
+
+def _config(
+    settings: str | None, data: Path | None, streams: tuple[str, ...], weights: tuple[str, ...]
+) -> Config:
+    """Read a configuration, or make one of a folder and the names of streams."""
+    from .config import load_config, parse_config
+
+    if (settings is None) == (data is None):
+        raise click.UsageError("give either --config or --data")
+    if settings is not None:
+        if weights:
+            raise click.UsageError("--weights goes with --data; a configuration names its own")
+        return load_config(settings)
+    own = {name: {"weights": value} for name, _, value in (w.partition("=") for w in weights)}
+    unknown = sorted(set(own) - set(streams))
+    if unknown:
+        raise click.UsageError(f"--weights: no --stream {', '.join(unknown)}")
+    chosen = {name: own.get(name, {}) for name in streams if not name.startswith("labels/")}
+    name = re.sub("[^A-Za-z0-9._-]", "-", Path(str(data)).resolve().name).lstrip("._-") or "data"
+    dataset = {"adapter": "affwild2", "path": str(data), "name": name}
+    return parse_config({"data": dataset, "streams": chosen})
 
 
 @group.command()
 @click.argument("receipts", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--store", type=click.Path(path_type=Path), required=True)
-@click.option("--budget", default=0.25, show_default=True, help="Share of sources that may fail.")
+@BUDGET
 @click.option("--coverage", type=click.Path(path_type=Path), help="Where to write the coverage.")
 def index(receipts: tuple[Path, ...], store: Path, budget: float, coverage: Path | None) -> None:
     """Join the RECEIPTS of all parts: write the manifest, judge the failure budget.
@@ -79,15 +134,21 @@ def index(receipts: tuple[Path, ...], store: Path, budget: float, coverage: Path
     Ends with exit code 3 where more sources failed than the budget allows.
     """
     from ..cache import FeatureStore
-    from ..cache.atomic import write_json
-    from ..extract.index import Index
     from ..extract.receipt import load_receipt
 
-    opened = FeatureStore(store)
-    joined = Index([load_receipt(path) for path in receipts], opened)
+    _index([load_receipt(path) for path in receipts], FeatureStore(store), budget, coverage)
+
+
+def _index(
+    receipts: Sequence[Receipt], store: FeatureStore, budget: float, coverage: Path | None
+) -> None:
+    from ..cache.atomic import write_json
+    from ..extract.index import Index
+
+    joined = Index(receipts, store)
     joined.check_budget(budget)
     manifest = joined.manifest()
-    opened.save_manifest(manifest)
+    store.save_manifest(manifest)
     if coverage:
         write_json(coverage, joined.coverage(budget))
     count = joined.budget(budget)

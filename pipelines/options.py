@@ -19,6 +19,9 @@ DEVICE = click.option(
     envvar="CONCORD_DEVICE",
     help="auto, cpu or cuda:N; also $CONCORD_DEVICE.",
 )
+BUDGET = click.option(
+    "--budget", default=0.25, show_default=True, help="Share of sources that may fail."
+)
 THREADS = click.option(
     "--threads", default=0, help="Threads on the processor; 0 is torch's choice."
 )

@@ -26,7 +26,7 @@ from .demo import demo_dataset
 if TYPE_CHECKING:
     from ..extract.dataset import Dataset, Track
 
-EXTRACTION = 1
+EXTRACTION = 2
 """Raised by hand when the same settings give other numbers, so that the workflow runs again."""
 
 
@@ -129,7 +129,8 @@ class Plan:
     def _weights(self, streams: Sequence[str]) -> list[str]:
         """Weights that are files: other bytes, another recipe."""
         used = [s.weights for name in streams if (s := self.config.streams.get(name)) is not None]
-        return [name for name in dict.fromkeys(used) if Path(name).suffix in TENSOR_FILES]
+        files = [name.removeprefix("inflate:") for name in dict.fromkeys(used)]
+        return [name for name in files if Path(name).suffix in TENSOR_FILES]
 
     def stamp(self, group: str, part: int) -> str:
         """Give a digest of names, sizes and times of a job's inputs.
@@ -154,6 +155,8 @@ class Plan:
                 found.append(track.faces)
             elif settings is not None:
                 found.append(track.media)
+            if isinstance(settings, VisualSettings) and settings.reads == "boxes":
+                found.append(track.boxes)
         return [name for name in found if name is not None]
 
     def demo_outputs(self) -> tuple[list[str], list[str]]:

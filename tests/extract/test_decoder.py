@@ -13,11 +13,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from concord.cache import MediaError
-from concord.extract.decoder import CHUNK_FRAMES, Decoder
+from concord.extract.decoder import (
+    RECYCLED_AFTER,
+    Decoder,
+    DecoderCrashedError,
+    DecoderLostError,
+    Ended,
+    FrameChunk,
+    FrameTimes,
+    Request,
+    SoundChunk,
+)
+from concord.extract.decoding import CHUNK_BYTES, CHUNK_FRAMES
 from concord.extract.media import open_audio, open_video, probe
 
-FRAMES = 70
+FRAMES = 150
+ENOUGH = 10**9
 
 
 @pytest.fixture(scope="module")
@@ -41,21 +52,55 @@ def children():
     return {child.pid for child in multiprocessing.active_children()}
 
 
+def video(path, frames=ENOUGH):
+    return Request(kind="video", path=path, frames=frames)
+
+
+def received(decoder, request):
+    """All chunks, the times before them, and the problem at the end."""
+    times, *chunks, ended = decoder.answers(request)
+    assert isinstance(times, FrameTimes)
+    assert isinstance(ended, Ended)
+    return times.times, chunks, ended.problem
+
+
+def numbers_in(media, chunks):
+    return [media.number_of(image) for chunk in chunks for image in chunk.images]
+
+
 def test_chunks_hold_the_same_frames(decoder, film):
-    chunks = list(decoder.video(film))
+    times, chunks, problem = received(decoder, video(film))
     frames = list(open_video(film))
-    assert [len(chunk.images) for chunk in chunks] == [CHUNK_FRAMES, CHUNK_FRAMES, 6]
-    assert [chunk.first for chunk in chunks] == [0, CHUNK_FRAMES, 2 * CHUNK_FRAMES]
+    assert all(isinstance(chunk, FrameChunk) for chunk in chunks)
+    assert [len(chunk.images) for chunk in chunks] == [CHUNK_FRAMES, CHUNK_FRAMES, 22]
     images = np.concatenate([chunk.images for chunk in chunks])
     assert np.array_equal(images, [frame.image for frame in frames])
-    times = np.concatenate([chunk.times for chunk in chunks])
+    numbers = np.concatenate([chunk.numbers for chunk in chunks])
+    assert numbers.tolist() == [frame.index for frame in frames] == list(range(FRAMES))
     assert times.tolist() == [frame.pts_s for frame in frames]
+    assert problem == ""
+
+
+def test_frames_beyond_what_is_wanted_are_not_sent(decoder, film):
+    times, chunks, problem = received(decoder, video(film, 70))
+    assert sum(len(chunk.images) for chunk in chunks) == 70
+    assert (len(times), problem) == (FRAMES, "")
+
+
+def test_large_pictures_come_in_small_chunks(decoder, folder, media):
+    pictures = [media.picture(k, 720, 1280) for k in range(12)]
+    path = media.write(folder / "wide.mp4", pictures, options={"preset": "ultrafast"})
+    _, chunks, _ = received(decoder, video(path))
+    assert max(chunk.images.nbytes for chunk in chunks) <= CHUNK_BYTES + pictures[0].nbytes
+    assert numbers_in(media, chunks) == list(range(12))
 
 
 def test_stretches_hold_the_same_sound(decoder, film):
-    stretches = list(decoder.audio(film))
-    sounds = list(open_audio(film))
-    assert 2 < len(stretches) < len(sounds) / 20
+    request = Request(kind="sound", path=film, rate=8000)
+    times, stretches, problem = received(decoder, request)
+    sounds = list(open_audio(film, 8000))
+    assert all(isinstance(stretch, SoundChunk) for stretch in stretches)
+    assert 2 <= len(stretches) < len(sounds) / 20
     assert stretches[0].start_s == sounds[0].start_s
     assert np.array_equal(
         np.concatenate([s.samples for s in stretches]), np.concatenate([s.samples for s in sounds])
@@ -63,52 +108,72 @@ def test_stretches_hold_the_same_sound(decoder, film):
     for first, second in itertools.pairwise(stretches):
         end = first.start_s + len(first.samples) / first.rate
         assert second.start_s == pytest.approx(end, abs=1 / first.rate)
+    assert times.tolist() == probe(film).frame_times.tolist()
+    assert problem == ""
 
 
-def test_probe(decoder, film):
-    found, expected = decoder.probe(film), probe(film)
-    assert found.frame_times.tolist() == expected.frame_times.tolist()
-    assert (found.width, found.rate, found.audio_rate) == (64, expected.rate, 8000)
+def test_a_file_without_sound_gives_its_times_alone(decoder, folder, media):
+    path = media.write(folder / "silent.mp4", [media.picture(k) for k in range(5)])
+    times, stretches, problem = received(decoder, Request(kind="sound", path=path, rate=8000))
+    assert (len(times), stretches, problem) == (5, [], "")
+
+
+def test_crops_come_with_their_rows(decoder, folder, media):
+    crops = media.crops(folder / "faces", [0, 2, 5, 9])
+    (crops / "00003.jpg").write_bytes(b"broken")
+    request = Request(kind="faces", path=crops, frames=8)
+    *chunks, ended = decoder.answers(request)
+    assert [n for chunk in chunks for n in chunk.numbers.tolist()] == [0, 5]
+    assert ended == Ended()
 
 
 def test_one_child_serves_many_requests(decoder, film, folder):
-    list(decoder.video(film))
+    received(decoder, video(film))
     before = children()
     garbage = folder / "garbage.mp4"
     garbage.write_bytes(b"\0\1\2" * 5000)
     for _ in range(3):
-        with pytest.raises(MediaError, match=r"garbage\.mp4: cannot be opened"):
-            list(decoder.video(garbage))
-        with pytest.raises(MediaError, match="cannot be opened"):
-            decoder.probe(garbage)
-        decoder.probe(film)
-        list(decoder.audio(film))
+        for kind in ("video", "sound"):
+            (ended,) = decoder.answers(Request(kind=kind, path=garbage, rate=8000))
+            assert ended.problem.startswith("garbage.mp4: cannot be opened")
+        (ended,) = decoder.answers(Request(kind="faces", path=folder / "none", frames=3))
+        assert ended.problem == "none: has no face folder"
+        received(decoder, video(film))
     assert children() == before
     assert len(before) == 1
 
 
-def test_chunks_before_damage_are_given(decoder, folder, media):
+def test_a_child_is_recycled(film, monkeypatch):
+    before = children()
+    with Decoder() as decoder:
+        received(decoder, video(film, 1))
+        (first,) = children() - before
+        decoder._asked = RECYCLED_AFTER
+        received(decoder, video(film, 1))
+        (second,) = children() - before
+        assert second != first
+
+
+def test_frames_around_damage_are_given_under_their_numbers(decoder, folder, media):
     pictures = [media.picture(k) for k in range(50)]
     path = media.write(folder / "damaged.mov", pictures, codec="png", pixels="rgb24")
     content = path.read_bytes()
     heads = [k for k in range(len(content)) if content.startswith(b"\x89PNG", k)]
     path.write_bytes(content[: heads[40]] + bytes(20) + content[heads[40] + 20 :])
-    chunks = []
-    with pytest.raises(MediaError, match="damaged after 40 frames"):
-        # A list that is extended keeps what came before the error.
-        chunks.extend(decoder.video(path))
-    images = np.concatenate([chunk.images for chunk in chunks])
-    assert np.array_equal(images, pictures[:40])
+    _, chunks, problem = received(decoder, video(path))
+    numbers = [number for chunk in chunks for number in chunk.numbers.tolist()]
+    assert numbers == [*range(40), *range(41, 50)]
+    assert numbers_in(media, chunks) == numbers
+    assert "damaged.mov" in problem
 
 
 def test_a_caller_that_stops_early_gets_a_fresh_child(film, media):
     with Decoder() as decoder:
-        answers = decoder.video(film)
-        first = next(answers)
-        assert media.number_of(first.images[0]) == 0
+        answers = decoder.answers(video(film))
+        next(answers)
+        assert media.number_of(next(answers).images[0]) == 0
         answers.close()
-        numbers = [media.number_of(i) for chunk in decoder.video(film) for i in chunk.images]
-        assert numbers == list(range(FRAMES))
+        assert numbers_in(media, received(decoder, video(film))[1]) == list(range(FRAMES))
 
 
 def wait_for(condition, seconds=10):
@@ -124,13 +189,14 @@ def test_a_child_killed_while_it_answers(folder, media):
     path = media.write(folder / "large.mp4", pictures, options={"preset": "ultrafast"})
     before = children()
     with Decoder() as decoder:
-        answers = decoder.video(path)
+        answers = decoder.answers(video(path))
+        next(answers)
         next(answers)
         (child,) = children() - before
         os.kill(child, signal.SIGKILL)
-        with pytest.raises(MediaError, match=r"large\.mp4: the decoder crashed"):
+        with pytest.raises(DecoderCrashedError, match=r"large\.mp4: the decoder crashed"):
             list(answers)
-        assert sum(len(chunk.images) for chunk in decoder.video(path)) == 150
+        assert numbers_in(media, received(decoder, video(path))[1]) == list(range(150))
         (second,) = children() - before
         assert second != child
     assert children() == before
@@ -139,46 +205,44 @@ def test_a_child_killed_while_it_answers(folder, media):
 def test_a_child_killed_while_it_waits(film):
     before = children()
     with Decoder() as decoder:
-        decoder.probe(film)
+        received(decoder, video(film, 1))
         (child,) = children() - before
         os.kill(child, signal.SIGKILL)
         wait_for(lambda: child not in children())
-        assert len(decoder.probe(film).frame_times) == FRAMES
-        assert sum(len(chunk.images) for chunk in decoder.video(film)) == FRAMES
+        assert len(received(decoder, video(film))[0]) == FRAMES
 
 
-def test_a_child_that_hangs_costs_its_limit(folder, film):
-    fifo = folder / "fifo.mp4"
-    os.mkfifo(fifo)
+def test_a_child_that_hangs_costs_its_limit(film):
     before = children()
     with Decoder(answer_seconds=4) as decoder:
-        decoder.probe(film)
+        received(decoder, video(film, 1))
         (child,) = children() - before
+        os.kill(child, signal.SIGSTOP)
         began = time.monotonic()
-        with pytest.raises(MediaError, match=r"fifo\.mp4: the decoder gave no answer within 4 s"):
-            list(decoder.video(fifo))
+        with pytest.raises(DecoderLostError, match=r"film\.mp4: .* no answer within 4 s"):
+            list(decoder.answers(video(film)))
         assert 3.5 < time.monotonic() - began < 8
         assert child not in children()
-        assert len(decoder.probe(film).frame_times) == FRAMES
+        assert len(received(decoder, video(film))[0]) == FRAMES
 
 
 def test_a_slow_parent_is_no_hang(film):
-    with Decoder(answer_seconds=4) as decoder:
+    with Decoder(answer_seconds=1) as decoder:
         seen = 0
-        for chunk in decoder.video(film):
-            time.sleep(0.05)
-            seen += len(chunk.images)
+        for answer in decoder.answers(video(film)):
+            time.sleep(1.2)
+            seen += len(answer.images) if isinstance(answer, FrameChunk) else 0
     assert seen == FRAMES
 
 
 ORPHAN = """
 import os, sys
 from pathlib import Path
-from concord.extract.decoder import Decoder
+from concord.extract.decoder import Decoder, Request
 if __name__ == "__main__":
     import multiprocessing
     decoder = Decoder()
-    decoder.probe(Path(sys.argv[1]))
+    list(decoder.answers(Request(kind="video", path=Path(sys.argv[1]), frames=1)))
     print(multiprocessing.active_children()[0].pid, flush=True)
     sys.stdin.read()
 """

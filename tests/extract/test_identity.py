@@ -15,7 +15,7 @@ from concord.extract.settings import VisualSettings
 from safetensors.torch import save_file
 
 VISUAL = VisualSettings(weights="seeded", resize=64, crop=64)
-FACES = VisualSettings(weights="seeded", resize=64, crop=64, reads="faces")
+FACES = VisualSettings(backbone="resnet18", weights="seeded", resize=64, crop=64, reads="faces")
 SMALL = {"visual/resnet18": VISUAL, "labels/va": None}
 ALL = {**SMALL, "visual/faces": FACES}
 LABELS = "annotations/VA_Set"

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
+import os
+import runpy
+import socket
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import numpy as np
@@ -12,8 +15,22 @@ import pytest
 from concord.cache import MediaError
 from concord.extract.media import open_audio, open_video, probe
 
+clips = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("clips.py"))))
+
 FRAMES = 23
-BAD = ["garbage", "empty", "missing", "folder", "cut", "zeros"]
+BAD = [
+    "garbage",
+    "empty",
+    "missing",
+    "folder",
+    "cut",
+    "zeros",
+    "text",
+    "list",
+    "pipe",
+    "socket",
+    "device",
+]
 VIDEOS = {
     "h264.mp4": {"codec": "libx264", "options": {"bf": "0"}},
     "h264-b.mp4": {
@@ -65,12 +82,16 @@ def test_every_frame_in_order(video, media):
 def test_probe_times_are_the_decoded_times(video):
     path, rate = video
     found = probe(path)
-    assert found.frame_times.tolist() == [time for time, _ in decoded(path)]
+    # An AVI's made-up times count the decoder's delay.
+    times = np.array([time for time, _ in decoded(path)])
+    assert found.frame_times.tolist() == [frame.pts_s for frame in open_video(path)]
+    assert np.allclose(found.frame_times, times - (times[0] if path.suffix == ".avi" else 0))
+    assert found.frames == FRAMES
     assert (found.width, found.height, found.audio_rate) == (64, 64, None)
     assert found.rate == pytest.approx(float(rate), rel=0.05)
 
 
-def test_the_b_frame_files_have_b_frames(folder, media, video):
+def test_the_b_frame_files_have_b_frames(video):
     path, _ = video
     if "-b" in path.name:
         with av.open(path) as container:
@@ -189,6 +210,19 @@ def bad(request, tmp_path, media):
             path.touch()
         case "zeros":
             path.write_bytes(bytes(20_000))
+        case "text":
+            path.write_text("valence,arousal\n" * 50)
+        case "list":
+            media.write(tmp_path / "other.mp4", [media.picture(k) for k in range(3)])
+            path.write_text("ffconcat version 1.0\nfile other.mp4\n")
+        case "pipe":
+            os.mkfifo(path)
+        case "socket":
+            server = socket.socket(socket.AF_UNIX)
+            server.bind(str(path))
+            server.close()
+        case "device":
+            path.symlink_to("/dev/zero")
         case "folder":
             path.mkdir()
         case "cut":
@@ -207,40 +241,6 @@ def test_what_cannot_be_opened_says_so(bad):
             action()
 
 
-def break_packet(path, number):
-    """Overwrite the inside of one packet of a file's first video stream."""
-    with av.open(path) as container:
-        packets = [bytes(packet) for packet in container.demux(video=0) if packet.size]
-    content = path.read_bytes()
-    assert content.count(packets[number]) == 1
-    noise = np.random.default_rng(0).bytes(len(packets[number]))
-    path.write_bytes(content.replace(packets[number], noise))
-
-
-def test_damage_gives_what_came_before(folder, media):
-    pictures = [media.picture(k) for k in range(20)]
-    path = media.write(folder / "damaged.mov", pictures, codec="png", pixels="rgb24")
-    break_packet(path, 13)
-    seen = []
-    with pytest.raises(MediaError, match=r"damaged\.mov: damaged after 13 frames: \w"):
-        # A list that is extended keeps what came before the error.
-        seen.extend(open_video(path))
-    assert [frame.index for frame in seen] == list(range(13))
-    assert all(np.array_equal(frame.image, pictures[frame.index]) for frame in seen)
-
-
-def test_a_cut_file_gives_what_came_before(folder, media):
-    path = media.write(folder / "cut.mkv", [media.picture(k) for k in range(60)])
-    whole = [frame.pts_s for frame in open_video(path)]
-    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
-    seen = []
-    with contextlib.suppress(MediaError):
-        seen.extend(open_video(path))
-    assert 10 < len(seen) < 60
-    assert [frame.pts_s for frame in seen] == whole[: len(seen)]
-    assert [media.number_of(frame.image) for frame in seen[:-1]] == list(range(len(seen) - 1))
-
-
 def test_files_are_closed(folder, media, tmp_path):
     path = media.write(folder / "closed.mp4", [media.picture(0)] * 5, sound=media.tone(0.5))
 
@@ -254,3 +254,105 @@ def test_files_are_closed(folder, media, tmp_path):
     list(open_audio(path))
     probe(path)
     assert not open_files()
+
+
+# Every kind of whole file
+
+
+@pytest.fixture(scope="module", params=clips.WHOLE)
+def whole(request, folder):
+    return clips.WHOLE[request.param](folder / request.param)
+
+
+def test_every_frame_has_its_number_and_time(whole):
+    frames = list(open_video(whole.path))
+    assert [frame.index for frame in frames] == list(range(len(whole.numbers)))
+    assert [clips.number_of(frame.image) for frame in frames] == whole.numbers
+    # Matroska and FLV count in milliseconds.
+    assert [frame.pts_s for frame in frames] == pytest.approx(whole.times, abs=0.51e-3)
+    found = probe(whole.path)
+    assert found.frame_times.tolist() == [frame.pts_s for frame in frames]
+    assert (found.height, found.width) == frames[0].image.shape[:2]
+    assert found.video_start_s == frames[0].pts_s
+
+
+def test_the_edit_list_file_is_one(folder):
+    clip = clips.edit_list(folder / "is-edit.mp4")
+    with av.open(str(clip.path)) as container:
+        stream = container.streams.video[0]
+        packets = [packet for packet in container.demux(stream) if packet.size]
+        assert stream.frames == 120 > len(packets) > 95
+    assert packets[0].is_discard
+
+
+@pytest.mark.parametrize("turn", clips.TURNS)
+def test_probe_tells_the_rotation(folder, turn):
+    clip = clips.film(folder / f"{turn}.mp4", 3, turn=clips.matrix(*clips.TURNS[turn]))
+    found = probe(clip.path)
+    assert found.rotation == int(turn)
+    assert (found.height, found.width) == next(open_video(clip.path)).image.shape[:2]
+    assert found.width == (128 if turn == "180" else 96)
+
+
+@pytest.mark.parametrize("matrix", [(-1, 0, 0, 1), (1, 0, 0, -1), (0, 1, 1, 0), (0, -1, -1, 0)])
+def test_mirrors_are_applied(folder, matrix):
+    plain = next(open_video(clips.film(folder / "plain0.mp4", 1).path)).image
+    clip = clips.film(folder / f"m{matrix}.mp4", 1, turn=clips.matrix(*matrix))
+    assert np.array_equal(next(open_video(clip.path)).image, upright(plain, matrix))
+
+
+@pytest.mark.parametrize(
+    "name", ["http:x.mp4", "concat:a|b.mp4", "100% %03d é.mp4", "-i.mp4", "a?b#c.mp4", "file:x.mp4"]
+)
+def test_any_name_is_a_plain_file(tmp_path, monkeypatch, name):
+    clips.film(tmp_path / "a.mp4", 2).path.rename(tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    for path in (tmp_path / name, Path(name)):
+        assert len(list(open_video(path))) == 2
+        assert probe(path).frames == 2
+
+
+# Sound and pictures together
+
+AVI = {"codec": "mpeg4", "options": clips.MPEG4, "sound_codec": "pcm_s16le"}
+BURSTS = {
+    "burst.mp4": {},
+    "burst-late.mp4": {"video_start": 0.5},
+    "burst-late-sound.mp4": {"sound_start": 0.5},
+    "burst.mkv": {},
+    "burst-late.mkv": {"video_start": 0.5},
+    "burst-late-sound.mkv": {"sound_start": 0.5},
+    "burst.ts": {},
+    "burst-late.ts": {"video_start": 0.5},
+    "burst-late-sound.flv": {"sound_start": 0.5},
+    "burst.avi": AVI,
+}
+
+
+@pytest.mark.parametrize("rate", [None, 16_000])
+@pytest.mark.parametrize("name", BURSTS)
+def test_a_burst_and_a_flash_at_once(folder, name, rate):
+    clip = clips.burst(folder / name, **BURSTS[name])
+    frames = list(open_video(clip.path))
+    (flash,) = (f.pts_s for f in frames if clips.number_of(f.image) == clips.FLASH_NUMBER)
+    sounds = [s for s in open_audio(clip.path, rate) if np.abs(s.samples).max() > 0.2]
+    burst = sounds[0].start_s + np.argmax(np.abs(sounds[0].samples) > 0.2) / sounds[0].rate
+    assert burst == pytest.approx(flash, abs=2e-3)
+    if "late-sound" not in name and clip.path.suffix in {".mp4", ".mkv"}:
+        assert flash == pytest.approx(clip.times[clips.FLASH], abs=1e-3)
+
+
+def test_long_films_need_little_memory(folder):
+    options = {"preset": "ultrafast"}
+    path = clips.film(folder / "long.mp4", 600, size=(480, 640), options=options).path
+    status = Path("/proc/self/status")
+
+    def resident():
+        line = next(x for x in status.read_text().splitlines() if x.startswith("VmRSS"))
+        return int(line.split()[1]) / 1024
+
+    frames = open_video(path)
+    next(frames)
+    before = resident()
+    highest = max(resident() for frame in frames if frame.index % 50 == 0)
+    assert highest - before < 150 < 600 * 480 * 640 * 3 / 2**20

@@ -8,7 +8,7 @@ import statistics
 import numpy as np
 import pytest
 from concord.cache import REPEATED
-from concord.extract.rows import new_item, row_times, rows_from_frames
+from concord.extract.rows import new_item, row_times, settled
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -30,6 +30,16 @@ def naive(features, times, rows):
         valid.append(near)
         flags.append(REPEATED if near else 0)
     return np.array(values), np.array(valid), np.array(at), np.array(flags)
+
+
+def rows_from_frames(features, frame_times, rows):
+    """What a track gets of a file whose frames are all there."""
+    count = min(len(features), rows)
+    values = np.zeros((rows, features.shape[1]), features.dtype)
+    values[:count] = features[:count]
+    times = row_times(frame_times, rows)
+    fitted, valid, flags = settled(values, np.arange(rows) < count, times)
+    return fitted, valid, times, flags
 
 
 STEPS = st.lists(st.floats(0.01, 0.4), min_size=1, max_size=30)
@@ -77,6 +87,29 @@ def test_frames_are_not_changed():
     rows_from_frames(features, times, 30)
     assert (features == 1).all()
     assert times.tolist() == [0.0, 0.1]
+
+
+@settings(deadline=None)
+@given(st.lists(st.booleans(), min_size=1, max_size=40), st.floats(0.02, 0.3))
+def test_rows_after_any_gap_equal_the_loop(own, step):
+    times = np.arange(len(own)) * step
+    values = np.arange(1.0, len(own) + 1)[:, None]
+    fitted, valid, flags = settled(values, np.array(own), times)
+    last = None
+    for row, there in enumerate(own):
+        last = row if there else last
+        near = last is not None and times[row] - times[last] <= 0.5
+        assert valid[row] == near
+        assert flags[row] == (REPEATED if near and not there else 0)
+        assert fitted[row, 0] == (values[last, 0] if near else 0)
+
+
+def test_without_a_clock_nothing_is_repeated():
+    own = np.array([True, False, True, False])
+    fitted, valid, flags = settled(np.ones((4, 2)), own, np.full(4, np.nan))
+    assert valid.tolist() == own.tolist()
+    assert not flags.any()
+    assert not fitted[~own].any()
 
 
 def test_variable_rate_goes_on_at_the_median_step():

@@ -6,16 +6,16 @@ import av
 import numpy as np
 import pytest
 import torch
-from concord.cache import MediaError
 from concord.extract.decoder import FrameChunk
+from concord.extract.forward import BATCHES
 from concord.extract.settings import VisualSettings
-from concord.extract.visual import BATCH, VisualStream
-from torchvision.io import ImageReadMode, decode_image
+from concord.extract.visual import VisualStream
 from torchvision.models import resnet18
 from torchvision.transforms._presets import ImageClassification
 
 SETTINGS = {"weights": "seeded:4", "resize": 64, "crop": 64, "dtype": "float32"}
 FRAMES = 36
+BATCH = BATCHES["resnet18"]
 
 
 def stream(**changes):
@@ -26,11 +26,6 @@ def stream(**changes):
 @pytest.fixture(scope="module")
 def plain():
     return stream()
-
-
-@pytest.fixture(scope="module")
-def faces():
-    return stream(reads="faces")
 
 
 @pytest.fixture(scope="module")
@@ -64,16 +59,23 @@ def chunks(images, sizes):
     while first < len(images):
         size = sizes[first % len(sizes)]
         part = images[first : first + size]
-        times = (first + np.arange(len(part))) / 10
-        yield FrameChunk(first, times, part)
+        yield FrameChunk(first + np.arange(len(part)), part)
         first += size
+
+
+def finished(worker, building):
+    building.end()
+    worker.flush()
+    assert building.done
+    return building.item()
 
 
 def item(worker, images, rows=FRAMES, region="whole", sizes=(32,)):
     building = worker.begin("key", "track", rows, region)
+    building.begin(np.arange(len(images)) / 10)
     for chunk in chunks(images, sizes):
         building.add(chunk)
-    return building.finish()
+    return finished(worker, building)
 
 
 @pytest.fixture(scope="module")
@@ -150,71 +152,78 @@ def test_missing_frames_repeat_the_last_for_half_a_second(plain, pictures):
 
 def test_frames_may_change_their_size(plain, reference, pictures):
     building = plain.begin("key", "track", 6, "whole")
-    building.add(FrameChunk(0, np.arange(3) / 10, pictures[:3]))
-    building.add(FrameChunk(3, np.arange(3, 6) / 10, np.ascontiguousarray(pictures[3:6, :, :72])))
-    found = building.finish()
-    expected = [reference(tensors(pictures[:3])), reference(tensors(pictures[3:6, :, :72]))]
+    building.begin(np.arange(6) / 10)
+    narrow = np.ascontiguousarray(pictures[3:6, :, :72])
+    building.add(FrameChunk(np.arange(3), pictures[:3]))
+    building.add(FrameChunk(np.arange(3, 6), narrow))
+    found = finished(plain, building)
+    expected = [reference(tensors(pictures[:3])), reference(tensors(narrow))]
     assert close(found.rows, np.concatenate(expected))
 
 
-def test_crops_equal_torchvision(faces, reference, tmp_path, media):
-    there = [0, 1, 4, *range(6, 38)]
-    folder = media.crops(tmp_path / "102", there)
-    found = faces.from_crops("key", "102", 42, folder)
-    assert found.valid.tolist() == [row in there for row in range(42)]
-    assert not found.rows[~found.valid].any()
-    assert np.isnan(found.times).all()
-    images = [
-        decode_image(str(folder / f"{row + 1:05}.jpg"), mode=ImageReadMode.RGB) for row in there
+def test_items_of_several_sources_share_batches(plain, pictures, whole):
+    first, second = (plain.begin("key", "track", FRAMES, "whole") for _ in range(2))
+    for building in (first, second):
+        building.begin(np.arange(FRAMES) / 10)
+    for one, other in zip(chunks(pictures, (5,)), chunks(pictures, (5,)), strict=True):
+        first.add(one)
+        second.add(other)
+    first.end()
+    assert not first.done
+    assert np.array_equal(finished(plain, second).rows, whole.rows)
+    assert first.done
+    assert np.array_equal(first.item().rows, whole.rows)
+
+
+def test_an_item_that_is_given_up_leaves_the_others_alone(plain, pictures, whole):
+    gone, kept = (plain.begin("key", "track", FRAMES, "whole") for _ in range(2))
+    for building in (gone, kept):
+        building.begin(np.arange(FRAMES) / 10)
+        building.add(FrameChunk(np.arange(5), pictures[:5]))
+    plain.forget(gone)
+    kept.add(FrameChunk(np.arange(5, FRAMES), pictures[5:]))
+    assert np.array_equal(finished(plain, kept).rows, whole.rows)
+
+
+def test_rows_of_frames_that_are_missing(plain, pictures, whole):
+    """A gap of damaged frames: rows repeat the one before it for half a second."""
+    building = plain.begin("key", "track", 20, "whole")
+    building.begin(np.arange(20) / 10)
+    building.add(FrameChunk(np.arange(4), pictures[:4]))
+    building.add(FrameChunk(np.arange(12, 20), pictures[12:20]))
+    found = finished(plain, building)
+    assert found.valid.tolist() == [True] * 9 + [False] * 3 + [True] * 8
+    assert found.flags.tolist() == [0] * 4 + [1] * 5 + [0] * 11
+    assert np.array_equal(found.rows[12:], whole.rows[12:20])
+    assert (found.rows[4:9] == whole.rows[3]).all()
+
+
+@pytest.mark.parametrize("fill", ["linear", "nearest"])
+def test_a_stride_computes_its_rows_and_the_last_and_says_so(pictures, whole, fill):
+    worker = stream(stride=5, fill=fill)
+    found = item(worker, pictures, rows=38)
+    computed = [*range(0, FRAMES, 5)]
+    assert computed[-1] == FRAMES - 1
+    assert np.array_equal(found.rows[computed], whole.rows[computed])
+    assert found.flags.tolist() == [
+        (0 if row in computed else 2) if row < FRAMES else 1 for row in range(38)
     ]
-    assert close(found.rows[found.valid], reference(images))
+    share = 0.4 if fill == "linear" else 0.0
+    expected = whole.rows[5] * (1 - share) + whole.rows[10] * share
+    assert np.allclose(found.rows[7], expected, rtol=1e-5, atol=1e-6)
 
 
-def test_surplus_crops_and_other_files_are_left_out(faces, tmp_path, media):
-    exact = faces.from_crops("key", "a", 4, media.crops(tmp_path / "a", [0, 2, 3]))
-    folder = media.crops(tmp_path / "b", [0, 2, 3, 4, 5, 900])
-    (folder / "00000.jpg").write_bytes((folder / "00001.jpg").read_bytes())
-    (folder / "2.jpg").write_bytes((folder / "00001.jpg").read_bytes())
-    (folder / "._00002.jpg").write_bytes(b"x")
-    (folder / "Thumbs.db").write_bytes(b"x")
-    found = faces.from_crops("key", "b", 4, folder)
-    assert np.array_equal(found.rows, exact.rows)
-    assert found.valid.tolist() == [True, False, True, True]
-
-
-@pytest.mark.parametrize("content", [b"", b"garbage", b"\xff\xd8\xff", None])
-def test_a_damaged_crop_is_an_invalid_row(faces, tmp_path, media, content):
-    folder = media.crops(tmp_path / "a", range(3))
-    whole = faces.from_crops("key", "a", 3, folder)
-    path = folder / "00002.jpg"
-    path.write_bytes(path.read_bytes()[:300] if content is None else content)
-    found = faces.from_crops("key", "a", 3, folder)
-    if content is not None:
-        assert found.valid.tolist() == [True, False, True]
-    assert not found.rows[~found.valid].any()
-    assert np.array_equal(found.rows[[0, 2]], whole.rows[[0, 2]])
-
-
-def test_face_folders_without_a_face(faces, tmp_path, media):
-    with pytest.raises(MediaError, match="gone: has no face folder"):
-        faces.from_crops("key", "a", 3, tmp_path / "gone")
-    folder = media.crops(tmp_path / "late", [7, 8])
-    with pytest.raises(MediaError, match=r"late: .* holds no image numbered 00001 to 00003"):
-        faces.from_crops("key", "a", 3, folder)
-    for path in folder.iterdir():
-        path.write_bytes(b"broken")
-    with pytest.raises(MediaError, match="holds no readable image"):
-        faces.from_crops("key", "a", 9, folder)
-
-
-def test_grey_crops_are_read_as_colour(faces, tmp_path):
-    from torchvision.io import encode_jpeg
-
-    folder = tmp_path / "grey"
-    folder.mkdir()
-    grey = torch.arange(0, 6400, dtype=torch.float).div(25).to(torch.uint8).view(1, 80, 80)
-    (folder / "00001.jpg").write_bytes(encode_jpeg(grey).numpy().tobytes())
-    assert faces.from_crops("key", "a", 1, folder).valid.all()
+def test_only_the_persons_box_is_seen(plain, pictures, whole, reference):
+    boxes = {row: (row, 4, row + 50, 60) for row in range(FRAMES) if row != 3}
+    worker = stream(reads="boxes")
+    building = worker.begin("key", "track", FRAMES, boxes=boxes)
+    building.begin(np.arange(FRAMES) / 10)
+    building.add(FrameChunk(np.arange(FRAMES), pictures))
+    found = finished(worker, building)
+    cut = [pictures[row, 4:60, row : row + 50] for row in (0, 5, 20)]
+    expected = np.concatenate([reference(tensors(part[None])) for part in cut])
+    assert close(found.rows[[0, 5, 20]], expected)
+    assert (found.flags[3], found.valid[3]) == (1, True)
 
 
 def test_every_setting_is_in_the_recipe(plain):
@@ -225,6 +234,10 @@ def test_every_setting_is_in_the_recipe(plain):
         stream(crop=32).recipe,
         stream(dtype="float16").recipe,
         stream(reads="faces").recipe,
+        stream(reads="boxes").recipe,
+        stream(reader="decord").recipe,
+        stream(stride=2).recipe,
+        stream(stride=2, fill="nearest").recipe,
     ]
     assert len(set(recipes)) == len(recipes)
     assert stream().recipe == plain.recipe

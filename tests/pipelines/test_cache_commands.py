@@ -130,7 +130,7 @@ def test_why_takes_editions_and_keys(store, run):
     ("name", "code", "says"),
     [
         ("nowhere/at/all", 5, "no part of this path is a store"),
-        ("{store}/visual/x/zz", 5, "not in mine@e1"),
+        ("{store}/visual/x/zz", 5, "not listed in mine@e1"),
         ("{store}/visual", 2, "expected STORE/STREAM/TRACK"),
         ("{store}/ffffffff", 5, "none"),
     ],

@@ -45,7 +45,17 @@ WRONG = [
     ({"device": "gpu"}, "device: expected auto, cpu or cuda:N, found 'gpu'"),
     ({"failure_budget": 5}, "failure_budget: expected 0 to 1, found 5"),
     ({"data": {"name": "my data"}}, r"data\.name: expected letters.*found 'my data'"),
-    ({"streams": {"visual/i3d": {}}}, r"name says 'i3d', but its backbone is 'resnet18'"),
+    (
+        {"streams": {"visual/i3d": {"backbone": "resnet18"}}},
+        r"name says 'i3d', but its backbone is 'resnet18'",
+    ),
+    ({"streams": {"visual/i3d": {}}}, r"visual/i3d\.weights: i3d has none .* give a file"),
+    ({"streams": {"visual/r3d": {}}}, r"unknown backbone 'r3d', .*did you mean 'r3d18'"),
+    (
+        {"streams": {"visual/r3d18": {"window": {"spacing": 0}}}},
+        r"streams\.visual/r3d18\.window\.spacing: expected at least 1, found 0",
+    ),
+    ({"streams": {"audio/resnet18": {"stride": 0}}}, r"resnet18\.stride: expected at least 1"),
     (
         {"streams": {"audio/resnet18": {}}, "groups": {"audio-resnet18": ["audio/resnet18"]}},
         "a stream's own job has that name",
