@@ -39,6 +39,8 @@ def check_name(name: Any, what: str) -> str:
     Raises:
         StoreError: Not a string of 1 to 4,096 characters without control characters.
     """
+    if type(name) is str and name.isprintable() and 0 < len(name) <= LONGEST_NAME:
+        return name  # Nearly all: printable text has no control character, and is told fast.
     if not isinstance(name, str) or not 0 < len(name) <= LONGEST_NAME or _CONTROL.search(name):
         raise StoreError(
             f"{what}: expected 1 to {LONGEST_NAME} characters, none of them a control character, "
@@ -135,11 +137,11 @@ def _check_items(index: Index, where: str) -> None:
     at = 0
     keys: set[str] = set()
     for item in index.items:
-        check_name(item.key, f"{where}: item key")
-        check_name(item.track, f"{where}: track")
-        _check_count(item.rows, 1, f"{where}: rows of track {item.track!r:.80}")
+        check_name(item.key, where)
+        check_name(item.track, where)
+        _check_count(item.rows, 1, where, item)
         if item.crc32c is not None:
-            _check_count(item.crc32c, 0, f"{where}: crc32c of track {item.track!r:.80}")
+            _check_count(item.crc32c, 0, where, item)
         if not isinstance(item.identity, dict):
             raise StoreError(f"{where}: identity of track {item.track!r:.80} is no object")
         if item.first != at or type(item.first) is not int:
@@ -167,8 +169,9 @@ def _check_checksums(index: Index, where: str) -> None:
             _check_count(offset, 0, f"{where}: offset of {array!r}")
 
 
-def _check_count(value: Any, least: int, what: str) -> None:
+def _check_count(value: Any, least: int, what: str, item: Entry | None = None) -> None:
     if type(value) is not int or not least <= value < 1 << 48:
+        what = f"{what}: rows or crc32c of track {item.track!r:.80}" if item else what
         raise StoreError(f"{what}: expected a whole number from {least}, found {value!r:.80}")
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import functools
+import gc
 import hashlib
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -111,7 +114,7 @@ class Shard:
         if set(self.seal.files) != expected:
             odd = sorted(map(str, set(self.seal.files) ^ expected))
             raise StoreError(f"{self.path}/{SEAL}: not the files of this format: {odd!r:.200}")
-        sizes = self.place.sizes(expected)
+        sizes = self.place.sizes(expected, quick=True)
         for name, found in sizes.items():
             size = self.seal.files[name][0]
             if found != size:
@@ -148,7 +151,12 @@ class Shard:
 
     @functools.cached_property
     def arrays(self) -> dict[str, StoredArray]:
-        """Array to its reader."""
+        """Array to its reader.
+
+        Raises:
+            StoreError: A folder of the shard is a link.
+        """
+        self.place.sizes(self.seal.files)
         if self.index.compression is None:
             if not isinstance(self.place, LocalPlace):
                 return {name: RangedArray(self.place, at) for name, at in self.layouts.items()}
@@ -210,6 +218,21 @@ class DamagedFileError(StoreError):
         self.entries = entries
 
 
+@contextmanager
+def _uncollected() -> Generator[None]:
+    """Put off collecting garbage: parsing makes many objects and none of it, and each full
+    collection looks at all that a program has imported.
+    """  # noqa: D205
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+@_uncollected()
 def open_shards(
     folder: Place, *, mapped: bool = True
 ) -> tuple[tuple[Shard, ...], tuple[Damage, ...]]:

@@ -126,7 +126,9 @@ def test_unexpected_files(written, name):
     stray.parent.mkdir(parents=True, exist_ok=True)
     stray.write_bytes(b"?")
     (found,) = found_in(here)
-    assert (found.kind, found.path, found.items) == ("unexpected", str(stray), ())
+    # A folder that the format does not have is named by itself.
+    named = here.shard / "deep" if name.startswith("deep") else stray
+    assert (found.kind, found.path, found.items) == ("unexpected", str(named), ())
 
 
 def test_links_are_damage(written, tmp_path):
