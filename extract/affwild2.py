@@ -19,7 +19,7 @@ SPLIT_FOLDERS: dict[str, Split] = {
     "Val_Set": "val",
     "validate": "val",
 }
-MEDIA_SUFFIXES = frozenset({".mp4", ".avi", ".mkv", ".mov", ".webm"})
+MEDIA_SUFFIXES = frozenset({".mp4", ".avi", ".mkv", ".mov", ".webm", ".ts", ".flv", ".m4v"})
 FACE_FOLDERS = "cropped_aligned*"
 BOX_FOLDER = "boxes"
 SIDES: dict[str, Region] = {"_left": "left", "_right": "right"}

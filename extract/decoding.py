@@ -14,7 +14,7 @@ from .decoder import Answer, Ended, FrameChunk, FrameTimes, Request, SoundChunk
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from .media import Sound
+    from .media import Frame, Sound
 
     Numbered = tuple[int, NDArray[np.uint8]]
 
@@ -40,12 +40,27 @@ def decoded(request: Request) -> Iterator[Answer]:
 
 
 def _video(request: Request) -> Iterator[Answer]:
-    from .media import open_video, probe
+    from .media import probe
 
     yield FrameTimes(probe(request.path).frame_times)
-    frames = open_video(request.path, request.reader)
-    wanted = itertools.takewhile(lambda frame: frame.index < request.frames, frames)
+    wanted = itertools.takewhile(lambda frame: frame.index < request.frames, _frames(request))
     yield from _chunks((frame.index, frame.image) for frame in wanted)
+
+
+def _frames(request: Request) -> Iterator[Frame]:
+    """Decode with the reader that is asked for, where the file is one for it; else with PyAV."""
+    from .media import open_video
+
+    if request.reader == "decord":
+        from .decord_reader import GateError
+
+        try:
+            yield from open_video(request.path, "decord")
+        except GateError:
+            pass  # Told before the first frame, so none comes twice.
+        else:
+            return
+    yield from open_video(request.path)
 
 
 def _faces(request: Request) -> Iterator[Answer]:
