@@ -10,13 +10,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from .arrays import DamagedRowsError, RangedArray, StoredArray
+from .arrays import DamagedRowsError, StoredArray
 from .digests import file_digest
 from .entries import CHUNK_ROWS, INDEX, SEAL, VERSION, Entry
 from .errors import StoreError
 from .finding import LostItem
 from .item import Item
 from .place import LocalPlace, Place, read_record
+from .ranged import RangedArray
 from .shard import DamagedFileError, Shard
 
 THREADS = 2

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import hdf5_format, zarr_format
-from .arrays import DamagedRowsError, Layout, MappedArray, RangedArray, StoredArray
+from .arrays import DamagedRowsError, Layout, MappedArray, StoredArray
 from .entries import (
     ARRAYS,
     CHUNK_ROWS,
@@ -27,6 +27,7 @@ from .entries import (
 )
 from .errors import StoreError
 from .place import LocalPlace, Place, parse_record
+from .ranged import RangedArray
 
 if TYPE_CHECKING:
     import numpy as np

@@ -11,29 +11,12 @@ import pytest
 import torch
 from torchvision.io import encode_jpeg
 
-BLOCK = 16
-"""Pixels per side of the squares that carry a number's bits; large enough to survive encoding."""
+from . import clips
 
 
 def picture(number, height=64, width=64):
     """Squares, black or white, that spell a number in binary, row by row."""
-    per_line = width // BLOCK
-    image = np.zeros((height, width, 3), np.uint8)
-    for bit in range((height // BLOCK) * per_line):
-        y, x = BLOCK * (bit // per_line), BLOCK * (bit % per_line)
-        image[y : y + BLOCK, x : x + BLOCK] = 255 * (number >> bit & 1)
-    return image
-
-
-def number_of(image):
-    """Read the number back."""
-    height, width = image.shape[:2]
-    per_line = width // BLOCK
-    number = 0
-    for bit in range((height // BLOCK) * per_line):
-        y, x = BLOCK * (bit // per_line), BLOCK * (bit % per_line)
-        number |= int(image[y + 4 : y + 12, x + 4 : x + 12].mean() > 128) << bit
-    return number
+    return clips.picture(number, height, width)
 
 
 def write(
@@ -151,7 +134,7 @@ def media():
     return SimpleNamespace(
         write=write,
         picture=picture,
-        number_of=number_of,
+        number_of=clips.number_of,
         rotate=rotate,
         tone=tone,
         labels=write_labels,
