@@ -22,7 +22,7 @@ except ConcordError as error:
 prepare_jobs(PLAN.config)
 
 # The versions of the libraries that decode: another one may give other numbers.
-READERS = {name: version(name) for name in ("av", "torchvision", "torchaudio")}
+READERS = {name: version(name) for name in ("av", "decord", "pillow", "torchvision", "torchaudio")}
 
 # Without a limit of its own, Snakemake lets every job of a local run use the GPU at once.
 if "gpu" not in workflow.global_resources:
