@@ -234,7 +234,7 @@ def _serve(pipe: Pipe) -> None:
             request = pipe.recv()
             for answer in decoded(request):
                 _send(pipe, answer)
-        except (EOFError, BrokenPipeError):
+        except (EOFError, ConnectionError):
             return
 
 
