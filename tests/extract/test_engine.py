@@ -351,11 +351,11 @@ def test_media_that_changes_while_it_is_read_is_not_stored(tmp_path, media):
     pictures = [media.picture(k, 256, 256) for k in range(150)]
     path = media.write(tmp_path / "1.mp4", pictures, options={"preset": "ultrafast"})
     dataset = scan(tmp_path)
-    content = path.read_bytes()
     run = Pool._receive
 
     def disturbed(pool, decoder, again):
-        path.write_bytes(content + b"more")
+        with path.open("ab") as file:
+            file.write(b"more")
         return run(pool, decoder, again)
 
     with pytest.MonkeyPatch.context() as patch:
