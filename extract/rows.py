@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..cache import REPEATED, NewItem
+from .windows import BLOCK_ROWS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -44,7 +45,7 @@ def settled(
     invalid, and so are all before the first, and all where there is no clock.
 
     Args:
-        values: (rows, dim); of rows without a frame, anything.
+        values: (rows, dim), overwritten; of rows without a frame, anything.
         own: (rows,) whether the row's own frame could be decoded.
         times: (rows,) seconds; NaN where there is no clock.
 
@@ -54,9 +55,9 @@ def settled(
     last = np.maximum.accumulate(np.where(own, np.arange(len(own)), -1))
     repeated = ~own & (last >= 0) & (times - times[last] <= REPEAT_SECONDS)
     valid = own | repeated
-    fitted = values[last.clip(0)]
-    fitted[~valid] = 0
-    return fitted, valid, np.where(repeated, REPEATED, 0).astype(np.uint8)
+    values[repeated] = values[last[repeated]]
+    values[~valid] = 0
+    return values, valid, np.where(repeated, REPEATED, 0).astype(np.uint8)
 
 
 def new_item(
@@ -70,6 +71,9 @@ def new_item(
 ) -> NewItem:
     """Make a stored item: values clipped to what the type can hold, zeros where invalid."""
     limit = float(np.finfo(dtype).max)
-    stored = np.clip(values, -limit, limit).astype(dtype)
+    stored = np.empty(values.shape, dtype)
+    for first in range(0, len(values), BLOCK_ROWS):
+        rows = slice(first, first + BLOCK_ROWS)
+        stored[rows] = np.clip(values[rows], -limit, limit)
     stored[~valid] = 0
     return NewItem(key=key, track=track, rows=stored, valid=valid, times=times, flags=flags)

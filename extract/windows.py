@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 Anchor = Literal["centre", "end", "start"]
 Edge = Literal["replicate", "reflect", "zero", "black"]
 Fill = Literal["linear", "nearest"]
+BLOCK_ROWS = 4096
+"""Rows that are filled at once: the intermediate values of hours of rows take too much memory."""
 OUTSIDE = -1
 """Number of a frame that a window wants before the first or after the last, and gets blank."""
 
@@ -105,7 +107,11 @@ def interpolated(
     if fill == "nearest":
         share = (share > 0.5).astype(np.float64)
     share = share.astype(values.dtype)[:, None]
+    mixed = np.empty((len(clock), values.shape[1]), values.dtype)
+    for first in range(0, len(clock), BLOCK_ROWS):
+        rows = slice(first, first + BLOCK_ROWS)
+        lower, upper = values[before[rows]], values[after[rows]]
+        mixed[rows] = lower * (1 - share[rows]) + upper * share[rows]
     # A computed row keeps its very value: 0 times what lies before it could be NaN.
-    mixed = values[before] * (1 - share) + values[after] * share
     mixed[anchors] = values
     return mixed
