@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import itertools
@@ -200,7 +201,10 @@ def _give_way(final: Path) -> None:
         raise
     except StoreError:
         temporary = temporary_sibling(final)
-        final.rename(temporary)
+        # Gone: another writer of the same items was faster. Should it be that writer's shard that
+        # goes, ours takes its place with the very same items.
+        with contextlib.suppress(FileNotFoundError):
+            final.rename(temporary)
         shutil.rmtree(temporary, ignore_errors=True)
 
 
