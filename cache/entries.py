@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -63,6 +64,11 @@ class Entry:
     """What the key is the digest of: recipe, rows, inputs."""
 
 
+@functools.cache
+def _little_endian(name: str) -> np.dtype[Any]:
+    return np.dtype(name).newbyteorder("<")
+
+
 @dataclass(frozen=True, slots=True)
 class Index:
     """The items of a shard, and how its arrays are stored."""
@@ -84,7 +90,7 @@ class Index:
 
     def type_of(self, array: str) -> np.dtype[Any]:
         """Give the type of an array, little-endian."""
-        return np.dtype(ARRAYS[array] or self.dtype).newbyteorder("<")
+        return _little_endian(ARRAYS[array] or self.dtype)
 
     def record(self) -> dict[str, Any]:
         """Give the index as it is written."""

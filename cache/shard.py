@@ -33,7 +33,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-RECORDS = {INDEX, PROVENANCE}
+RECORDS = frozenset({INDEX, PROVENANCE})
+HDF5_FILES = RECORDS | {hdf5_format.FILE}
+ZARR_FILES = RECORDS | zarr_format.FILES
 LARGEST_EXPANSION = 40_000
 """An archive's rows may take this many times the bytes of its files: zstd on zeros comes near."""
 REPAIR = "run: concord cache verify STORE --repair"
@@ -110,9 +112,8 @@ class Shard:
         return content
 
     def _check_files(self) -> None:
-        own = {hdf5_format.FILE} if self.index.format == "hdf5" else zarr_format.file_names()
-        expected = RECORDS | own
-        if set(self.seal.files) != expected:
+        expected = HDF5_FILES if self.index.format == "hdf5" else ZARR_FILES
+        if frozenset(self.seal.files) != expected:
             odd = sorted(map(str, set(self.seal.files) ^ expected))
             raise StoreError(f"{self.path}/{SEAL}: not the files of this format: {odd!r:.200}")
         sizes = self.place.sizes(expected, quick=True)

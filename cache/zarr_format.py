@@ -36,10 +36,10 @@ def file_of(array: str) -> str:
     return X_FILE if array == "x" else f"{array}/c/0"
 
 
-def file_names() -> set[str]:
-    """Names of all files of a shard but its own records."""
-    metadata = {f"{array}/zarr.json" for array in ARRAYS}
-    return {"zarr.json"} | metadata | {file_of(array) for array in ARRAYS}
+FILES = frozenset(
+    {"zarr.json", *(f"{array}/zarr.json" for array in ARRAYS), *map(file_of, ARRAYS)}
+)
+"""Names of all files of a shard but its own records."""
 
 
 def layouts(index: Index) -> dict[str, Layout]:
