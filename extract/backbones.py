@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import copy
 import inspect
-import sys
 from collections.abc import Callable
-from importlib import import_module, metadata
 from itertools import pairwise
-from pathlib import Path
 from typing import Any, Literal, get_args
 
 from torch import Tensor, nn
@@ -19,6 +16,7 @@ from torchvision.models.video.resnet import BasicBlock as ClipBlock
 from torchvision.models.video.resnet import BasicStem, Conv3DSimple, VideoResNet
 
 from ..cache import ConfigError
+from ..cache.plugins import offered, plugged_in
 from .i3d import I3D, Edges, Variant
 from .inflate import inflate
 from .presets import PRESETS, Preset
@@ -193,7 +191,7 @@ BACKBONES: dict[str, Callable[..., nn.Module]] = {
 
 def backbone_names() -> list[str]:
     """List the backbones that are built in or offered by installed packages."""
-    return sorted({*BACKBONES, *(point.name for point in metadata.entry_points(group=GROUP))})
+    return sorted({*BACKBONES, *offered(GROUP)})
 
 
 def build_backbone(name: str, weights: str = "seeded", **options: Any) -> nn.Module:
@@ -228,27 +226,11 @@ def build_backbone(name: str, weights: str = "seeded", **options: Any) -> nn.Mod
 
 
 def _plugged_in(name: str) -> Callable[..., Any]:
-    for point in metadata.entry_points(group=GROUP):
-        if point.name == name:
-            return _imported(name, point.value)
-    if ":" in name:
-        return _imported(name, name)
-    raise ConfigError(
-        f"unknown backbone {name!r}; known: {', '.join(backbone_names())}, or module:Class"
-    )
-
-
-def _imported(name: str, target: str) -> Callable[..., Any]:
-    module, _, attribute = target.partition(":")
-    if str(Path.cwd()) not in sys.path:
-        # A command does not look for modules where it is called, but people do.
-        sys.path.append(str(Path.cwd()))
-    try:
-        found = getattr(import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(f"backbone {name!r}: {target} cannot be imported: {error}") from error
-    if not callable(found):
-        raise ConfigError(f"backbone {name!r}: {target} is not a class but {found!r}")
+    found = plugged_in("backbone", GROUP, name)
+    if found is None:
+        raise ConfigError(
+            f"unknown backbone {name!r}; known: {', '.join(backbone_names())}, or module:Class"
+        )
     return found
 
 

@@ -63,6 +63,7 @@ def test_fusing_tells_more(scores, head):
     assert scores[f"{head} / audio+visual"] >= single + 0.10
 
 
+@pytest.mark.slow
 def test_shuffled_labels_teach_nothing(grid):
     found = []
     for by in range(1, 6):

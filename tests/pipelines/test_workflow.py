@@ -187,6 +187,7 @@ def test_a_group_shares_one_job_and_gives_the_same_numbers(copy):
     assert numbers[0] == numbers[1]
 
 
+@pytest.mark.slow
 def test_a_source_replaced_by_an_older_file_is_seen(copy):
     data = copy / "mine"
     shutil.move(copy / "results" / "data", data)
@@ -222,6 +223,7 @@ def test_values_on_the_command_line_change_the_demo(tmp_path):
     assert jobs(done)["extract"] == 6
 
 
+@pytest.mark.slow
 def test_faces_are_another_recipe(copy):
     streams = {"visual/resnet18": {**TINY["streams"]["visual/resnet18"], "reads": "faces"}}
     fuse = {
@@ -245,6 +247,7 @@ def test_snakemake_reports_and_lints(ran):
     assert lint.returncode == 0, lint.stdout + lint.stderr
 
 
+@pytest.mark.slow
 def test_receipts_are_the_same_when_built_twice(copy):
     receipts = copy / "results" / "receipts"
     before = {path: path.read_bytes() for path in receipts.rglob("*.json")}
