@@ -36,9 +36,7 @@ def file_of(array: str) -> str:
     return X_FILE if array == "x" else f"{array}/c/0"
 
 
-FILES = frozenset(
-    {"zarr.json", *(f"{array}/zarr.json" for array in ARRAYS), *map(file_of, ARRAYS)}
-)
+FILES = frozenset({"zarr.json", *(f"{array}/zarr.json" for array in ARRAYS), *map(file_of, ARRAYS)})
 """Names of all files of a shard but its own records."""
 
 

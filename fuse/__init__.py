@@ -9,15 +9,27 @@ from ..cache.lazy import lazy_exports
 if TYPE_CHECKING:
     from .concordance import ccc, ccc_loss
     from .heads import HEADS, build_head
+    from .parts import FusionHead
+    from .reference import from_reference
     from .training import train
 
-__all__ = ["HEADS", "build_head", "ccc", "ccc_loss", "train"]
+__all__ = [
+    "HEADS",
+    "FusionHead",
+    "build_head",
+    "ccc",
+    "ccc_loss",
+    "from_reference",
+    "train",
+]
 
 _HOMES = {
+    "FusionHead": "parts",
     "HEADS": "heads",
     "build_head": "heads",
     "ccc": "concordance",
     "ccc_loss": "concordance",
+    "from_reference": "reference",
     "train": "training",
 }
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..cache import ConfigError
-from .heads import HEADS
+from .catalogue import variant_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -74,15 +74,15 @@ def summary(
     """Give one experiment's line of the table: mean and spread over its runs, one per seed."""
     records = [run.record for run in runs]
     told = {**asdict(experiment), **asdict(settings.window), **asdict(settings.training)}
-    for shown in ("head", "streams", "width", "seeds"):
+    for shown in ("head", "streams", "width", "encoder", "encoders", "seeds"):
         told.pop(shown)
     return {
         "name": name,
         "head": experiment.head,
-        "variant": HEADS[experiment.head].variant,
+        "variant": variant_of(experiment.head),
         "streams": [f"{stream.name}@{stream.digest[:8]}" for stream in streams],
         "width": experiment.width,
-        "encoder": "none",
+        "encoder": experiment.encoders_told,
         "settings": told,
         "seeds": [record["seed"] for record in records],
         "rows": records[0]["rows"],

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+Encoder = Literal["none", "tcn", "gru", "transformer"]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WindowSettings:
@@ -38,15 +40,45 @@ class TrainingSettings:
 class ExperimentSettings:
     """One line of the table of results: a head over some streams."""
 
-    head: Literal["concat", "jca"]
+    head: str
+    """A name that `concord fuse heads` lists, one of an installed package, or `module:Class`."""
     streams: tuple[str, ...]
     width: int = 0
     """Width of a linear projection per stream in front of the head; 0 is none, as published."""
+    encoder: Encoder = "none"
+    """Temporal encoder of every stream, between projection and head."""
+    encoders: tuple[Encoder, ...] = ()
+    """One per stream, in their order, instead of the same for all."""
+    levels: int = 4
+    """Layers of a temporal encoder; a TCN's reach doubles with each."""
+    kernel: int = 5
+    """Rows of a TCN's convolutions."""
     hidden: int = 128
-    """Width of the fully connected layer before the output."""
+    """Width of the fully connected layer before the output; 0 is none: a linear read-out."""
     dropout: float = 0.3
+    """In the fully connected layers and in temporal encoders."""
     k: int = 32
-    """Rows of the attention's hidden representation (jca)."""
+    """Width of the attention's hidden representation (jca, jca_any)."""
+    temperature: float = 1.0
+    """Of the softmax over steps (cross_attention)."""
+    recursions: int = 3
+    """Times that the attention is applied, each with weights of its own (rjcma)."""
+    d: int = 32
+    """Width that a modality has as a token (leader_follower)."""
+    causal: bool = False
+    """A row's prediction depends on no later row (jca_any, transformer; tcn and gru always)."""
+    attention_heads: int = 0
+    """Attention heads of a code variant; 0 is the reference's number."""
+
+    def encoder_of(self, number: int) -> Encoder:
+        """Name the temporal encoder of a stream."""
+        return self.encoders[number] if self.encoders else self.encoder
+
+    @property
+    def encoders_told(self) -> str:
+        """Name the temporal encoders for tables: one where all streams have the same."""
+        names = dict.fromkeys(self.encoders or (self.encoder,))
+        return ", ".join(self.encoders if len(names) > 1 else names)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from ..cache import ConfigError
 from ..cache.manifest import NAME
 from ..extract.settings import BACKBONES, LABELS, VisualSettings, backbone_of
+from ..fuse.catalogue import check_head
 
 if TYPE_CHECKING:
     from ..extract.settings import StreamSettings
@@ -145,13 +146,24 @@ def _check_experiment(experiment: ExperimentSettings, where: str, known: list[st
             raise ConfigError(
                 f"{where}.streams: stream {stream!r} is not configured" + near(stream, known)
             )
-    modalities = {stream.partition("/")[0] for stream in streams}
-    if experiment.head == "jca" and len(modalities) < 2:
-        raise ConfigError(
-            f"{where}: head 'jca' joins at least two modalities, found {', '.join(streams)}; "
-            "add a stream of another modality, or use 'concat'"
-        )
-    _expect(experiment.width >= 0, f"{where}.width", "0 or more", experiment.width)
-    _expect(experiment.hidden >= 1, f"{where}.hidden", "at least 1", experiment.hidden)
-    _expect(experiment.k >= 1, f"{where}.k", "at least 1", experiment.k)
+    try:
+        check_head(experiment.head, streams)
+    except ConfigError as error:
+        raise ConfigError(f"{where}.head: {error}") from None
+    encoders = experiment.encoders
+    _expect(
+        len(encoders) in (0, len(streams)),
+        f"{where}.encoders",
+        f"one for each of {len(streams)} streams",
+        list(encoders),
+    )
+    for key in ("width", "hidden", "attention_heads"):
+        value = getattr(experiment, key)
+        _expect(value >= 0, f"{where}.{key}", "0 or more", value)
+    for key in ("levels", "kernel", "k", "d", "recursions"):
+        value = getattr(experiment, key)
+        _expect(value >= 1, f"{where}.{key}", "at least 1", value)
+    _expect(
+        experiment.temperature > 0, f"{where}.temperature", "more than 0", experiment.temperature
+    )
     _expect(0 <= experiment.dropout < 1, f"{where}.dropout", "0 to 1", experiment.dropout)

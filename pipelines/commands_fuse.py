@@ -19,19 +19,28 @@ def group() -> None:
 @group.command()
 @AS_JSON
 def heads(*, as_json: bool) -> None:
-    """List the fusion heads."""
-    from ..fuse.heads import HEADS
+    """List the fusion heads: those of the papers, of their programs, and of installed packages."""
+    from ..fuse.catalogue import HEADS, head_names
     from .tables import print_table
 
-    columns = ("head", "variant", "paper", "length", "modalities")
+    columns = ("head", "variant", "paper", "length", "causal", "modalities", "settings")
     rows = [
         {"head": name, **{column: getattr(info, column) for column in columns[1:]}}
         for name, info in HEADS.items()
     ]
+    own = dict.fromkeys(columns, "") | {"variant": "own"}
+    rows += [{**own, "head": name} for name in head_names() if name not in HEADS]
     if as_json:
         click.echo(json.dumps(rows, indent=1))
         return
-    print_table("fusion heads", columns, rows)
+    shown = [{**row, "takes": _takes(row), "settings": ", ".join(row["settings"])} for row in rows]
+    print_table("fusion heads", ("head", "paper", "takes", "settings"), shown)
+
+
+def _takes(row: dict[str, Any]) -> str:
+    causal = {"yes": ", causal", "optional": ", causal on request"}.get(row["causal"], "")
+    length = {"any": "any length", "fixed": "one length"}.get(row["length"], "")
+    return f"{length}{causal}; {row['modalities']}" if length else ""
 
 
 @group.command()

@@ -22,9 +22,11 @@ def print_json(value: Any) -> None:
 def print_table(title: str, columns: tuple[str, ...], rows: Sequence[Mapping[str, Any]]) -> None:
     """Print rows as a table on standard output."""
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    table = Table(*columns, title=_text(title) if title else None, title_justify="left")
+    # The first column names things, to be copied whole.
+    headers = [Column(name, no_wrap=not number) for number, name in enumerate(columns)]
+    table = Table(*headers, title=_text(title) if title else None, title_justify="left")
     for row in rows:
         table.add_row(*("" if row[name] is None else _text(row[name]) for name in columns))
     Console().print(table)

@@ -79,8 +79,12 @@ def test_the_configuration_is_printed_in_full():
 
 def test_heads_are_listed():
     found = json.loads(concord("fuse", "heads", "--json").stdout)
-    assert {line["head"]: line["length"] for line in found} == {"concat": "any", "jca": "fixed"}
-    assert "jca" in concord("fuse", "heads").stdout
+    lengths = {line["head"]: line["length"] for line in found}
+    assert len(lengths) == 16
+    assert (lengths["concat"], lengths["jca"], lengths["jca_any"]) == ("any", "fixed", "any")
+    assert {line["variant"] for line in found} == {"paper", "code"}
+    shown = concord("fuse", "heads").stdout
+    assert all(name in shown for name in ("jca", "rjcma:code", "temperature", "2203.14779"))
 
 
 def test_tracks_are_listed_from_names_alone(tmp_path):

@@ -28,8 +28,11 @@ WRONG = [
     ({"streams": {"vizual/resnet18": {}}}, r"did you mean 'visual'\?"),
     ({"streams": {"resnet18": {}}}, "expected a stream name such as visual/resnet18"),
     (
-        {"fuse": {"experiments": [{"head": "jcaa", "streams": []}]}},
-        r"experiments\[0\]\.head: expected one of concat, jca, found 'jcaa'; did you mean 'jca'\?",
+        {
+            "streams": {"audio/resnet18": {}},
+            "fuse": {"experiments": [{"head": "jcaa", "streams": ["audio/resnet18"]}]},
+        },
+        r"experiments\[0\]\.head: unknown head 'jcaa'; did you mean 'jca'\?",
     ),
     ({"fuse": {"experiments": [{"head": "jca"}]}}, r"experiments\[0\]: missing .*'streams'"),
     (
@@ -78,7 +81,7 @@ WRONG = [
             "streams": {"audio/resnet18": {}},
             "fuse": {"experiments": [{"head": "jca", "streams": ["audio/resnet18"]}]},
         },
-        r"experiments\[0\]: head 'jca' joins at least two modalities",
+        r"experiments\[0\]\.head: head 'jca': expected modalities: two or more",
     ),
     (
         {
@@ -160,7 +163,12 @@ def test_the_schema_takes_what_the_reader_takes():
 
 
 @pytest.mark.parametrize(
-    "values", [values for values, message in WRONG if "not configured" not in message][:8]
+    "values",
+    [
+        values
+        for values, message in WRONG
+        if "not configured" not in message and "unknown head" not in message
+    ][:7],
 )
 def test_the_schema_refuses_what_the_reader_refuses(values):
     with pytest.raises(jsonschema.ValidationError):
