@@ -30,6 +30,7 @@ def masked_softmax(scores: Tensor, keys: Tensor | None, dim: int) -> Tensor:
     """
     if keys is None:
         return scores.softmax(dim)
-    # The lowest number instead of infinity: a query without keys gives no NaN, backwards neither.
+    # The lowest number, not infinity: a query without keys is no NaN on the way, for those who
+    # look for one (autograd's anomaly mode).
     masked = torch.where(keys, scores, torch.finfo(scores.dtype).min)
     return torch.where(keys, masked.softmax(dim), 0.0)

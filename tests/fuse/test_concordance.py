@@ -1,8 +1,6 @@
 """CCC and its loss against SciPy, torchmetrics, published programs, loops, and at their edges."""
 
 import math
-import os
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +14,8 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from scipy import stats
 from torch import Tensor
+
+from .published import published
 
 Array = NDArray[Any]
 
@@ -54,13 +54,9 @@ BOTH_CONSTANT = ("both_zero", "both_constant_different")
 
 
 @pytest.fixture(scope="module")
-def published() -> dict[str, Array]:
+def losses() -> dict[str, Array]:
     """Losses, gradients and metrics computed by the published programs."""
-    folder = os.environ.get("CONCORD_FIXTURES")
-    if not folder:
-        pytest.skip("CONCORD_FIXTURES is not set: the folder of the reference numbers")
-    with np.load(Path(folder) / "fusion" / "ccc_losses.npz") as stored:
-        return dict(stored)
+    return published("ccc_losses")
 
 
 def by_pearson(p: Array, y: Array, estimator: str) -> float:
@@ -152,38 +148,38 @@ def test_known_values() -> None:
 
 @pytest.mark.parametrize("name", LOSSES)
 @pytest.mark.parametrize("case", CASES)
-def test_equals_published_losses(published: dict[str, Array], case: str, name: str) -> None:
+def test_equals_published_losses(losses: dict[str, Array], case: str, name: str) -> None:
     """Within their float32; ABAW2's 1e-8 in a denominator of about 0.3 and more is not seen."""
-    p, y = (torch.tensor(published[f"in.{case}.{x}"]) for x in ("pred", "label"))
+    p, y = (torch.tensor(losses[f"in.{case}.{x}"]) for x in ("pred", "label"))
     loss, gradient = loss_and_gradient(p, y, **LOSSES[name])
     out = f"out.{case}.{name}"
-    if published[f"{out}_is_nan"]:
+    if losses[f"{out}_is_nan"]:
         assert case == "both_zero"
         assert loss == 1
     else:
-        assert loss.item() == pytest.approx(float(published[out]), abs=1.5e-7)
-    if published[f"{out}_grad_is_nan"].any():
+        assert loss.item() == pytest.approx(float(losses[out]), abs=1.5e-7)
+    if losses[f"{out}_grad_is_nan"].any():
         # Ours is the analytic gradient, and zero where both series are constant.
         assert torch.isfinite(gradient).all()
         assert gradient.any() == (case not in BOTH_CONSTANT)
     else:
-        np.testing.assert_allclose(gradient.numpy(), published[f"{out}_grad"], rtol=0, atol=5e-8)
+        np.testing.assert_allclose(gradient.numpy(), losses[f"{out}_grad"], rtol=0, atol=5e-8)
 
 
 @pytest.mark.parametrize("name", METRICS)
 @pytest.mark.parametrize("case", CASES)
-def test_equals_published_metrics(published: dict[str, Array], case: str, name: str) -> None:
+def test_equals_published_metrics(losses: dict[str, Array], case: str, name: str) -> None:
     """To the last digits of float64, but for a 1e-8 in a denominator (cvprw)."""
-    p, y = (torch.tensor(published[f"in.{case}.{x}"]) for x in ("pred", "label"))
+    p, y = (torch.tensor(losses[f"in.{case}.{x}"]) for x in ("pred", "label"))
     ours = ccc(p, y, estimator=METRICS[name]).item()  # pyright: ignore[reportArgumentType]
     if case in BOTH_CONSTANT:
         # Undefined; they give 0 or NaN.
         assert math.isnan(ours)
-    elif published[f"out.{case}.{name}_is_nan"]:
+    elif losses[f"out.{case}.{name}_is_nan"]:
         assert ours == 0
     else:
         tolerance = 1e-7 if name == "cvprw_metric" else 1e-14
-        assert ours == pytest.approx(float(published[f"out.{case}.{name}"]), abs=tolerance)
+        assert ours == pytest.approx(float(losses[f"out.{case}.{name}"]), abs=tolerance)
 
 
 @settings(deadline=None)

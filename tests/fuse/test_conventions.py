@@ -1,8 +1,6 @@
 """Published evaluations: numbers of the authors' programs, and plain loops."""
 
-import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,21 +20,14 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from scipy import stats
 
+from .published import published
+
 Array = NDArray[Any]
 
 TARGETS = ("valence", "arousal")
 VARIANTS = ("tbiom", "jmt")
 VIDEOS = ("vid0", "vid1")
 TRIALS = ("trial0", "trial1", "trial2")
-
-
-def published(name: str) -> dict[str, Array]:
-    """Numbers computed by a published program."""
-    folder = os.environ.get("CONCORD_FIXTURES")
-    if not folder:
-        pytest.skip("CONCORD_FIXTURES is not set: the folder of the reference numbers")
-    with np.load(Path(folder) / "fusion" / f"{name}.npz") as stored:
-        return dict(stored)
 
 
 @pytest.fixture(scope="module")

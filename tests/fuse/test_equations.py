@@ -13,7 +13,7 @@ from torch import Tensor
 from . import loops
 from .loops import Array, Mask
 
-Widths = Mapping[str, int]
+Widths = dict[str, int]
 Shapes = dict[str, tuple[int, ...]]
 Arrays = dict[str, Array]
 Masks = dict[str, Mask] | None
@@ -141,10 +141,13 @@ MASKS = ["none", "rows", "modality", "nothing"]
 
 
 def masks(kind: str, widths: Widths, rows: tuple[int, ...], random: np.random.Generator) -> Masks:
-    """Values missing nowhere, in some rows, in one whole modality as well, or everywhere."""
+    """Values missing nowhere, in some rows, in one whole modality as well, or everywhere.
+
+    The modalities come in another order than those of the rows.
+    """
     if kind == "none":
         return None
-    valid: dict[str, Mask] = {m: random.random(rows) < 0.6 for m in widths}
+    valid: dict[str, Mask] = {m: random.random(rows) < 0.6 for m in reversed(widths)}
     for m in valid:
         if kind == "nothing" or (kind == "modality" and m == next(iter(widths))):
             valid[m] = np.zeros(rows, bool)
@@ -192,6 +195,7 @@ CASES = [
     for widths in method.widths
     for options in method.options
     for kind in (MASKS if method.masked else MASKS[:1])
+    if kind != "modality" or len(widths) > 1
 ]
 
 

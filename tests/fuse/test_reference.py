@@ -1,9 +1,6 @@
 """Code variants against numbers that the authors' programs computed."""
 
-import os
 import re
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +14,8 @@ from concord.fuse.tcn import CausalConv
 from concord.fuse.variant import CodeVariant
 from numpy.typing import NDArray
 from torch import Tensor
+
+from .published import published
 
 Array = NDArray[Any]
 
@@ -38,18 +37,8 @@ OF_OTHER_INPUTS = {"y_edited": "x_edited", "y_short": "x_short"}
 EFFECTIVE = "effective_weight."
 
 
-@cache
-def published(name: str) -> dict[str, Array]:
-    """Inputs, weights and outputs of a published program."""
-    folder = os.environ.get("CONCORD_FIXTURES")
-    if not folder:
-        pytest.skip("CONCORD_FIXTURES is not set: the folder of the reference numbers")
-    with np.load(Path(folder) / "fusion" / f"{CASES[name][0]}.npz") as stored:
-        return dict(stored)
-
-
 def part(name: str, prefix: str) -> dict[str, Array]:
-    found = published(name)
+    found = published(CASES[name][0])
     return {n.removeprefix(prefix): x for n, x in found.items() if n.startswith(prefix)}
 
 
