@@ -107,13 +107,16 @@ def test_loads_every_live_tensor(name: str) -> None:
 @pytest.mark.parametrize("name", CASES)
 def test_every_tensor_is_used(name: str) -> None:
     model = load(name, torch.float32)
-    before = computed(name, model, torch.float32)
+    given = {n: x[:1] for n, x in inputs(name).items() if name != "tcn" or n == "x"}
+    with torch.no_grad():
+        before = model(**given)
     running = {n: b for n, b in model.named_buffers() if b.is_floating_point()}
     torch.manual_seed(0)
     for key, tensor in {**dict(model.named_parameters()), **running}.items():
         kept = tensor.detach().clone()
         tensor.data += 0.5 * torch.rand_like(tensor)
-        after = computed(name, model, torch.float32)
+        with torch.no_grad():
+            after = model(**given)
         tensor.data = kept
         change = max(float((after[n] - x).abs().max()) for n, x in before.items())
         assert change > 1e-3, key
