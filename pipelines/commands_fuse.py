@@ -34,7 +34,7 @@ def heads(*, as_json: bool) -> None:
         click.echo(json.dumps(rows, indent=1))
         return
     shown = [{**row, "takes": _takes(row), "settings": ", ".join(row["settings"])} for row in rows]
-    print_table("fusion heads", ("head", "paper", "takes", "settings"), shown)
+    print_table("fusion heads", ("head", "paper", "takes", "settings"), shown, whole=("head",))
 
 
 def _takes(row: dict[str, Any]) -> str:

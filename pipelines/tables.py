@@ -19,13 +19,18 @@ def print_json(value: Any) -> None:
     click.echo(json.dumps(value, indent=1))
 
 
-def print_table(title: str, columns: tuple[str, ...], rows: Sequence[Mapping[str, Any]]) -> None:
-    """Print rows as a table on standard output."""
+def print_table(
+    title: str,
+    columns: tuple[str, ...],
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    whole: tuple[str, ...] = (),
+) -> None:
+    """Print rows as a table on standard output; what is in the columns `whole` is not broken."""
     from rich.console import Console
     from rich.table import Column, Table
 
-    # The first column names things, to be copied whole.
-    headers = [Column(name, no_wrap=not number) for number, name in enumerate(columns)]
+    headers = [Column(name, no_wrap=name in whole) for name in columns]
     table = Table(*headers, title=_text(title) if title else None, title_justify="left")
     for row in rows:
         table.add_row(*("" if row[name] is None else _text(row[name]) for name in columns))

@@ -1,12 +1,14 @@
 """Stage one against a plain loop, and what decoding costs three streams that share it.
 
-    python tests/benchmarks/extraction.py [--rows 48] [--pairs 3] [--threads 2]
+    python tests/benchmarks/extraction.py [--rows 48] [--pairs 3] [--threads 2] [--only three]
 
 One 20 s clip of 320 x 240 at 30 frames/s, seeded weights. The plain loop does what video_features
 does: it decodes frame by frame, resizes each with PIL (shorter side 256, centre crop 224), and
 computes one window of 16 frames at a time in float32, unfolded, in torch's own layer order. Ours is
 the whole of `extract`: hashing, decoding in a child, computing and publishing. Both have the same
-windows and threads; pairs run in turns within one process, medians are printed.
+windows and threads; pairs run in turns within one process, medians are printed. What three streams
+take is what a second clip adds to a first one: with it begins no process, and each network has met
+its shapes, as in all but the first seconds of a run.
 """
 
 from __future__ import annotations
@@ -32,9 +34,9 @@ SECONDS, RATE, LENGTH = 20, 30, 16
 STREAMS = ("visual/i3d", "visual/r3d18", "visual/resnet18")
 
 
-def make_clip(path: Path) -> None:
+def make_clip(path: Path, seed: int) -> None:
     """Write moving noise of some structure."""
-    random = np.random.default_rng(0)
+    random = np.random.default_rng(seed)
     base = random.integers(0, 256, (300, 400, 3), np.uint8)
     path.parent.mkdir(parents=True)
     with av.open(str(path), "w") as container:
@@ -47,12 +49,13 @@ def make_clip(path: Path) -> None:
         container.mux(stream.encode(None))
 
 
-def make_data(root: Path, rows: int) -> Path:
-    """Lay the clip out as a data set whose one track has so many rows."""
-    make_clip(root / "batch1" / "1.mp4")
-    labels = root / "VA_Set" / "Train_Set" / "1.txt"
-    labels.parent.mkdir(parents=True)
-    labels.write_text("valence,arousal\n" + "0.1,0.2\n" * rows)
+def make_data(root: Path, rows: int, clips: int = 1) -> Path:
+    """Lay clips out as a data set of tracks that have so many rows each."""
+    for number in range(1, clips + 1):
+        make_clip(root / "batch1" / f"{number}.mp4", number)
+        labels = root / "VA_Set" / "Train_Set" / f"{number}.txt"
+        labels.parent.mkdir(parents=True, exist_ok=True)
+        labels.write_text("valence,arousal\n" + "0.1,0.2\n" * rows)
     return root
 
 
@@ -87,7 +90,8 @@ def ours(root: Path, rows: int, streams: tuple[str, ...], **settings: str) -> fl
         receipt = extract(scan(root), chosen, store)
         spent = time.perf_counter() - begun
         assert not receipt.quarantine
-        assert all(items["1"].rows == rows for items in receipt.items.values())
+        counts = {item.rows for items in receipt.items.values() for item in items.values()}
+        assert counts == {rows}
     return spent
 
 
@@ -123,39 +127,53 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=48)
     parser.add_argument("--pairs", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--only", choices=("i3d", "three"))
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    rows = options.rows
     with tempfile.TemporaryDirectory() as folder:
-        root = make_data(Path(folder) / "data", rows)
-        path = root / "batch1" / "1.mp4"
-        plain = build_backbone("i3d")
-        kinds = ["float32"] + ["bfloat16"] * bf16_supported(torch.device("cpu"))
-        for precision in kinds:
-            set_up = loading(root, STREAMS[:1], precision=precision)
-            ratios, speeds = [], []
-            for _ in range(options.pairs):
-                theirs = plain_loop(path, rows, plain)
-                mine = ours(root, rows, STREAMS[:1], precision=precision) - set_up
-                ratios.append(theirs / mine)
-                speeds.append((rows / mine, rows / theirs))
-            mine, theirs = (statistics.median(column) for column in zip(*speeds, strict=True))
-            print(
-                f"i3d {precision}: {mine:.2f} windows/s, plain loop {theirs:.2f}, "
-                f"{statistics.median(ratios):.2f} x"
-            )
-        if len(kinds) == 1:
-            print("i3d bfloat16: not measured, this processor does not have it")
-        set_up = loading(root, STREAMS)
-        shares = []
-        for _ in range(options.pairs):
-            networks = [network_time(stream, rows) for stream in STREAMS]
-            together = ours(root, rows, STREAMS) - set_up
-            shares.append(together / sum(networks))
+        if options.only != "three":
+            compare_i3d(Path(folder), options.rows, options.pairs)
+        if options.only != "i3d":
+            compare_three(Path(folder), options.rows, options.pairs)
+
+
+def compare_i3d(folder: Path, rows: int, pairs: int) -> None:
+    """Print the speed of I3D beside the plain loop's."""
+    root = make_data(folder / "one", rows)
+    plain = build_backbone("i3d")
+    kinds = ["float32"] + ["bfloat16"] * bf16_supported(torch.device("cpu"))
+    for precision in kinds:
+        set_up = loading(root, STREAMS[:1], precision=precision)
+        ratios, speeds = [], []
+        for _ in range(pairs):
+            theirs = plain_loop(root / "batch1" / "1.mp4", rows, plain)
+            mine = ours(root, rows, STREAMS[:1], precision=precision) - set_up
+            ratios.append(theirs / mine)
+            speeds.append((rows / mine, rows / theirs))
+        mine, theirs = (statistics.median(column) for column in zip(*speeds, strict=True))
         print(
-            f"three streams of one decode: {statistics.median(shares):.3f} x the sum of their "
-            "networks' times"
+            f"i3d {precision}: {mine:.2f} windows/s, plain loop {theirs:.2f}, "
+            f"{statistics.median(ratios):.2f} x",
+            flush=True,
         )
+    if len(kinds) == 1:
+        print("i3d bfloat16: not measured, this processor does not have it")
+
+
+def compare_three(folder: Path, rows: int, pairs: int) -> None:
+    """Print what a second clip adds for three streams, beside their networks alone."""
+    one, both = (make_data(folder / f"of{count}", rows, count) for count in (1, 2))
+    shares = []
+    for _ in range(pairs):
+        before = sum(network_time(stream, rows) for stream in STREAMS)
+        added = ours(both, rows, STREAMS) - ours(one, rows, STREAMS)
+        after = sum(network_time(stream, rows) for stream in STREAMS)
+        shares.append(2 * added / (before + after))
+        print(f"  networks {before:.1f} and {after:.1f} s, a clip {added:.1f} s", flush=True)
+    print(
+        f"three streams of one decode: {statistics.median(shares):.3f} x the sum of their "
+        "networks' times"
+    )
 
 
 if __name__ == "__main__":

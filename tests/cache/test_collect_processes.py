@@ -203,7 +203,8 @@ def act(store, what, number):
     return done.stderr
 
 
-@pytest.mark.parametrize("seconds", [3, pytest.param(60, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("seconds", [3, 60])
 def test_writers_readers_compacting_and_collecting_at_once(store, seconds):
     """Readers see right rows only, and nothing that is listed is lost, however short the grace."""
     act(store, "together", seconds)
