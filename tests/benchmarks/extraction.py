@@ -38,7 +38,7 @@ def make_clip(path: Path, seed: int) -> None:
     """Write moving noise of some structure."""
     random = np.random.default_rng(seed)
     base = random.integers(0, 256, (300, 400, 3), np.uint8)
-    path.parent.mkdir(parents=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=Fraction(RATE), options={"preset": "fast"})
         stream.width, stream.height, stream.pix_fmt = 320, 240, "yuv420p"
