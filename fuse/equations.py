@@ -77,7 +77,7 @@ def rjcma(
     out = {"J": J}
     for m, X_m in X.items():
         C = torch.tanh(X_m.mT @ (W[f"W_j{m}"] @ J) / scale)
-        H = torch.relu(X_m @ (W[f"W_c{m}"] @ C))
+        H = torch.relu(X_m @ W[f"W_c{m}"] @ C)
         out[f"C_{m}"], out[f"H_{m}"] = C, H
         out[f"X_att{m}"] = H @ W[f"W_h{m}"] + X_m
     return out
