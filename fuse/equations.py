@@ -42,7 +42,7 @@ def jca(X: Mapping[str, Tensor], W: Mapping[str, Tensor]) -> dict[str, Tensor]:
     scale = math.sqrt(J.shape[-1])
     out: dict[str, Tensor] = {}
     for m, X_m in X.items():
-        C = torch.tanh(X_m.mT @ (W[f"W_j{m}"] @ J) / scale)
+        C = torch.tanh(X_m.mT @ W[f"W_j{m}"] @ J / scale)
         H = torch.relu(W[f"W_{m}"] @ X_m + W[f"W_c{m}"] @ C.mT)
         out[f"C_{m}"], out[f"H_{m}"] = C, H
         out[f"X_att{m}"] = W[f"W_h{m}"] @ H + X_m
@@ -76,7 +76,7 @@ def rjcma(
     scale = math.sqrt(J.shape[-1])
     out = {"J": J}
     for m, X_m in X.items():
-        C = torch.tanh(X_m.mT @ (W[f"W_j{m}"] @ J) / scale)
+        C = torch.tanh(X_m.mT @ W[f"W_j{m}"] @ J / scale)
         H = torch.relu(X_m @ W[f"W_c{m}"] @ C)
         out[f"C_{m}"], out[f"H_{m}"] = C, H
         out[f"X_att{m}"] = H @ W[f"W_h{m}"] + X_m
