@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from ..cache import ConfigError
 from . import equations
 from .encoders import encoder_weights
-from .parts import FusionHead, Readout, from_right, uniform
+from .parts import FusionHead, Readout
+from .weights import from_right, uniform
 
 if TYPE_CHECKING:
     from .settings import ExperimentSettings

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from .equations import encoder
 from .masking import zeroed
 from .tcn import TemporalConvNet
+from .weights import from_right, uniform
 
 if TYPE_CHECKING:
     from .settings import Encoder, ExperimentSettings
@@ -112,11 +113,9 @@ def encoder_weights(d: int, inner: int) -> dict[str, nn.Parameter]:
     }
     W: dict[str, nn.Parameter] = {}
     for name, (rows, columns) in shapes.items():
-        bound = rows**-0.5
-        W[name] = nn.Parameter(torch.empty(rows, columns).uniform_(-bound, bound))
+        W[name] = from_right(rows, columns)
         if name != "W_k":
-            bias = torch.empty(columns).uniform_(-bound, bound)
-            W[name.replace("W", "b")] = nn.Parameter(bias)
+            W[name.replace("W", "b")] = uniform((columns,), rows)
     for number in (1, 2):
         W[f"g_{number}"] = nn.Parameter(torch.ones(d))
         W[f"s_{number}"] = nn.Parameter(torch.zeros(d))

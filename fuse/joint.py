@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from . import equations
-from .parts import FusionHead, Readout, from_left, from_right, uniform
+from .parts import FusionHead, Readout
+from .weights import from_left, from_right, uniform
 
 if TYPE_CHECKING:
     from .settings import ExperimentSettings
