@@ -10,71 +10,24 @@ from __future__ import annotations
 import mmap
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-from google_crc32c import extend
-from google_crc32c import value as crc32c
 
 from .errors import StoreError
+from .layout import DamagedRowsError, Layout
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-CRC_BYTES = 4
-ENTRY_BYTES = 16
-"""Offset and length of one chunk in a Zarr shard's index, 64 bits each."""
+LONG = 4
+"""Chunks, not yet checked, from which on they are read without the map."""
 MOST_MAPS = 256
 """Maps held open at once: each holds a file descriptor, of which a process may have 1,024."""
-
-
-def stretches(parts: Sequence[NDArray[Any]], rows: int) -> Iterator[list[NDArray[np.uint8]]]:
-    """Cut arrays that lie end to end into stretches of so many rows, as bytes, copying nothing.
-
-    Args:
-        parts: (n, ...) each, of one type and width.
-        rows: Rows of a stretch; the last one may have fewer.
-
-    Yields:
-        Bytes of the pieces of one stretch.
-    """
-    pieces: list[NDArray[np.uint8]] = []
-    filled = 0
-    for part in parts:
-        content = np.ascontiguousarray(part)
-        at = 0
-        while at < len(content):
-            count = min(rows - filled, len(content) - at)
-            pieces.append(content[at : at + count].reshape(-1).view(np.uint8))
-            at += count
-            filled += count
-            if filled == rows:
-                yield pieces
-                pieces, filled = [], 0
-    if pieces:
-        yield pieces
-
-
-def crc32c_of(pieces: Iterable[NDArray[np.uint8]]) -> int:
-    """Give the crc32c of some bytes, one array after another."""
-    value = 0
-    for piece in pieces:
-        value = extend(value, piece)  # pyright: ignore[reportArgumentType] - takes any buffer
-    return value
-
-
-class DamagedRowsError(Exception):
-    """Rows whose bytes do not have the checksum that was written with them."""
-
-    def __init__(self, first: int, stop: int, problem: str) -> None:
-        super().__init__(problem)
-        self.first = first
-        self.stop = stop
 
 
 class StoredArray(Protocol):
@@ -105,102 +58,6 @@ class StoredArray(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class Layout:
-    """Where an array's bytes lie in a file."""
-
-    file: str
-    """Name in the shard's folder."""
-    kind: Literal["sharded", "single", "contiguous"]
-    """A Zarr shard object with its index at the end; a Zarr chunk; an HDF5 data set."""
-    dtype: np.dtype[Any]
-    shape: tuple[int, ...]
-    """(rows, dim) or (rows,)."""
-    chunk_rows: int
-    """Rows that one crc32c covers."""
-    offset: int = 0
-    """First byte of the array in the file."""
-    checksums: tuple[int, ...] = ()
-    """crc32c of every chunk (HDF5); in Zarr it follows the chunk's own bytes."""
-
-    @property
-    def rows(self) -> int:
-        """Rows of the array."""
-        return self.shape[0]
-
-    @cached_property
-    def row_bytes(self) -> int:
-        """Bytes of a row."""
-        width = self.dtype.itemsize
-        for size in self.shape[1:]:
-            width *= size
-        return width
-
-    @cached_property
-    def chunks(self) -> int:
-        """Number of chunks."""
-        return -(-self.rows // self.chunk_rows)
-
-    @cached_property
-    def stride(self) -> int:
-        """Bytes from the start of a chunk to the start of the next."""
-        crc = 0 if self.kind == "contiguous" else CRC_BYTES
-        return self.chunk_rows * self.row_bytes + crc
-
-    @cached_property
-    def size(self) -> int:
-        """Bytes that the file must have (HDF5: at least)."""
-        if self.kind == "contiguous":
-            return self.offset + self.rows * self.row_bytes
-        index = self.chunks * ENTRY_BYTES + CRC_BYTES if self.kind == "sharded" else 0
-        return self.chunks * self.stride + index
-
-    def check_size(self, found: int, where: str) -> None:
-        """Compare with the size of the file.
-
-        Raises:
-            StoreError: Another size.
-        """
-        if found != self.size and not (self.kind == "contiguous" and found > self.size):
-            raise StoreError(
-                f"{where}: rows {self.shape} of {self.dtype} take {self.size} bytes, "
-                f"found {found}; index and data disagree"
-            )
-
-    def check_chunk(self, chunk: int, content: NDArray[np.uint8]) -> None:
-        """Compare a chunk's bytes, as they lie in the file, with their checksum.
-
-        Raises:
-            DamagedRowsError: They differ.
-        """
-        if self.kind == "contiguous":
-            expected = self.checksums[chunk]
-        else:
-            expected = int.from_bytes(content[-CRC_BYTES:].tobytes(), "little")
-            content = content[:-CRC_BYTES]
-        if crc32c(content) != expected:  # pyright: ignore[reportArgumentType] - takes any buffer
-            raise self.damaged(chunk, "crc32c differs")
-
-    def damaged(self, chunk: int, problem: str) -> DamagedRowsError:
-        """Make the error of a damaged chunk."""
-        first = chunk * self.chunk_rows
-        return DamagedRowsError(first, min(first + self.chunk_rows, self.rows), problem)
-
-    def check_index(self, content: bytes) -> None:
-        """Check that a Zarr shard's index puts the chunks one after another.
-
-        Raises:
-            DamagedRowsError: It does not, or its own checksum differs.
-        """
-        entries, crc = content[:-CRC_BYTES], content[-CRC_BYTES:]
-        if crc32c(entries) != int.from_bytes(crc, "little"):
-            raise DamagedRowsError(0, self.rows, "the chunks' index is damaged")
-        found = np.frombuffer(entries, "<u8").reshape(-1, 2)
-        at = np.arange(self.chunks, dtype=np.uint64) * self.stride
-        if not (np.array_equal(found[:, 0], at) and (found[:, 1] == self.stride).all()):
-            raise DamagedRowsError(0, self.rows, "the chunks are not one after another")
-
-
 class Closable(Protocol):
     """Something that holds a file open."""
 
@@ -226,6 +83,17 @@ class OpenFiles:
 _MAPS = OpenFiles(MOST_MAPS)
 
 
+@dataclass(frozen=True, slots=True)
+class _Mapped:
+    """A mapped file, seen in three ways."""
+
+    content: NDArray[np.uint8]
+    chunks: NDArray[Any]
+    """(rows, …), or (chunks, chunk rows, …) between checksums."""
+    rows: NDArray[Any]
+    """Rows of one element each."""
+
+
 class MappedArray:
     """An array read through a memory map; chunks are checked when they are first touched."""
 
@@ -234,7 +102,7 @@ class MappedArray:
         self._folder = folder
         self._layout = layout
         self._seen = bytearray(layout.chunks)
-        self._mapped: tuple[NDArray[Any], NDArray[np.uint8]] | None = None
+        self._mapped: _Mapped | None = None
 
     def read(self, first: int, stop: int) -> NDArray[Any]:
         """Give rows: a view inside one chunk or in HDF5, a copy across Zarr's checksums."""
@@ -252,22 +120,54 @@ class MappedArray:
 
     def read_into(self, first: int, stop: int, out: NDArray[Any]) -> None:
         """Copy rows into an array of their shape."""
+        step = self._layout.chunk_rows
+        low, high = -(-first // step), stop // step
+        fits = out.flags.c_contiguous and out.dtype == self._layout.dtype
+        if not fits or high - low < LONG or self._seen.find(0, low, high) < 0:
+            self._copy_into(first, stop, out)
+            return
+        self._copy_into(first, low * step, out[: low * step - first])
+        self._read_chunks(low, out[low * step - first : high * step - first])
+        self._copy_into(high * step, stop, out[high * step - first :])
+
+    def _copy_into(self, first: int, stop: int, out: NDArray[Any]) -> None:
+        if first == stop:
+            return
         chunks = self._touch(first, stop)
         if self._layout.kind == "contiguous":
             out[...] = chunks[first:stop]
         else:
             self._copy(chunks, first, stop, out)
 
+    def _read_chunks(self, first: int, out: NDArray[Any]) -> None:
+        from .bulk import read_chunks
+
+        if self._mapped is None:
+            self._map()  # with its checks of the file as a whole
+        path = Path(self._folder, self._layout.file)
+        try:
+            read_chunks(path, self._layout, first, out)
+        except OSError as error:
+            raise self._layout.damaged(first, f"cannot be read: {error.strerror}") from error
+        count = len(out) // self._layout.chunk_rows
+        self._seen[first : first + count] = b"\1" * count
+
     def take(self, numbers: NDArray[np.int64], out: NDArray[Any]) -> None:
         """Copy the rows of these numbers into an array."""
         if not len(numbers):
             return
-        step = self._layout.chunk_rows
-        chunks = self._touch(int(numbers.min()), int(numbers.max()) + 1, numbers // step)
-        if self._layout.kind == "contiguous":
-            out[...] = chunks[numbers]
-        else:
-            out[...] = chunks[numbers // step, numbers % step]
+        layout = self._layout
+        # Held here, since another thread may close this array meanwhile.
+        mapped = self._mapped or self._map()
+        chunk, row = np.divmod(numbers, layout.chunk_rows)
+        self._check_some(chunk, mapped.content)
+        if not (out.flags.c_contiguous and out.dtype == layout.dtype):
+            of_chunks = mapped.chunks
+            contiguous = layout.kind == "contiguous"
+            out[...] = of_chunks[numbers] if contiguous else of_chunks[chunk, row]
+            return
+        places = chunk * (layout.stride // layout.unit) + row * (layout.row_bytes // layout.unit)
+        out.reshape(len(numbers), -1).view(mapped.rows.dtype)[:, 0] = mapped.rows[places]
 
     def _copy(self, chunks: NDArray[Any], first: int, stop: int, out: NDArray[Any]) -> None:
         step = self._layout.chunk_rows
@@ -280,18 +180,20 @@ class MappedArray:
             first += count
             chunk, start = chunk + 1, 0
 
-    def _touch(
-        self, first: int, stop: int, numbers: NDArray[np.int64] | None = None
-    ) -> NDArray[Any]:
+    def _touch(self, first: int, stop: int) -> NDArray[Any]:
         """Map the file if need be, and check the chunks of these rows if they are new."""
-        # Held here, since another thread may close this array meanwhile.
-        chunks, content = self._mapped or self._map()
+        mapped = self._mapped or self._map()
         step = self._layout.chunk_rows
         low, high = first // step, (stop - 1) // step + 1
         if self._seen.find(0, low, high) >= 0:
-            wanted = range(low, high) if numbers is None else np.unique(numbers).tolist()
-            self._check(wanted, content)
-        return chunks
+            self._check(range(low, high), mapped.content)
+        return mapped.chunks
+
+    def _check_some(self, chunks: NDArray[np.int64], content: NDArray[np.uint8]) -> None:
+        if self._seen.find(0) >= 0:
+            new = chunks[~np.frombuffer(self._seen, np.bool_)[chunks]]
+            if new.size:
+                self._check(np.unique(new).tolist(), content)
 
     def _check(self, chunks: Iterable[int], content: NDArray[np.uint8]) -> None:
         layout = self._layout
@@ -304,7 +206,7 @@ class MappedArray:
                 layout.check_chunk(chunk, part)
                 self._seen[chunk] = 1
 
-    def _map(self) -> tuple[NDArray[Any], NDArray[np.uint8]]:
+    def _map(self) -> _Mapped:
         layout, path = self._layout, Path(self._folder, self._layout.file)
         try:
             handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
@@ -323,7 +225,9 @@ class MappedArray:
             os.close(handle)
         if layout.kind == "sharded":
             layout.check_index(content[layout.chunks * layout.stride :].tobytes())
-        mapped = self._mapped = _rows(content, layout), content
+        mapped = self._mapped = _Mapped(
+            content, _chunks(content, layout), _elements(content, layout)
+        )
         _MAPS.add(self)
         return mapped
 
@@ -335,7 +239,7 @@ class MappedArray:
         return MappedArray, (self._folder, self._layout)
 
 
-def _rows(content: NDArray[np.uint8], layout: Layout) -> NDArray[Any]:
+def _chunks(content: NDArray[np.uint8], layout: Layout) -> NDArray[Any]:
     """View a file's bytes as (rows, ...), or as (chunks, chunk rows, ...) between checksums."""
     contiguous = layout.kind == "contiguous"
     shape = layout.shape if contiguous else (layout.chunks, layout.chunk_rows, *layout.shape[1:])
@@ -347,6 +251,18 @@ def _rows(content: NDArray[np.uint8], layout: Layout) -> NDArray[Any]:
         offset=layout.offset,
         strides=strides if contiguous else (layout.stride, *strides),
     )
+
+
+def _elements(content: NDArray[np.uint8], layout: Layout) -> NDArray[Any]:
+    """View a file's bytes as rows of one element each, one at every `unit` bytes of the layout.
+
+    Only some of the places are rows; an element is copied at the speed of memory.
+    """
+    contiguous = layout.kind == "contiguous"
+    size = layout.rows * layout.row_bytes if contiguous else layout.chunks * layout.stride
+    whole = np.dtype((np.void, layout.row_bytes))
+    count = max(0, (size - layout.row_bytes) // layout.unit + 1)
+    return np.ndarray((count,), whole, content.data, layout.offset, (layout.unit,))
 
 
 def take_by_reading(array: StoredArray, numbers: NDArray[np.int64], out: NDArray[Any]) -> None:

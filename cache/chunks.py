@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from google_crc32c import value as crc32c
 
-from .arrays import CRC_BYTES, ENTRY_BYTES, DamagedRowsError, Layout
+from .layout import CRC_BYTES, ENTRY_BYTES, DamagedRowsError, Layout
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -9,15 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from google_crc32c import value as crc32c
 
-from .arrays import (
-    DamagedRowsError,
-    Layout,
-    OpenFiles,
-    crc32c_of,
-    stretches,
-    take_by_reading,
-)
+from .arrays import OpenFiles, take_by_reading
 from .entries import ARRAYS, CHUNK_ROWS, Index
+from .layout import DamagedRowsError, Layout, crc32c_of, stretches
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
-from .arrays import DamagedRowsError
 from .errors import StoreError
+from .layout import DamagedRowsError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import hdf5_format, zarr_format
-from .arrays import crc32c_of
 from .atomic import (
     fsync_tree,
     json_bytes,
@@ -42,6 +41,7 @@ from .entries import (
     check_index,
 )
 from .errors import StoreError
+from .layout import crc32c_of
 from .shard import Shard
 
 if TYPE_CHECKING:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .arrays import CRC_BYTES, DamagedRowsError, Layout, take_by_reading
+from .arrays import take_by_reading
+from .layout import CRC_BYTES, DamagedRowsError, Layout
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -9,16 +9,20 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from .arrays import DamagedRowsError, StoredArray
 from .digests import file_digest
 from .entries import CHUNK_ROWS, INDEX, SEAL, VERSION, Entry
 from .errors import StoreError
 from .finding import LostItem
 from .item import Item
+from .layout import DamagedRowsError
 from .place import LocalPlace, Place, read_record
 from .ranged import RangedArray
 from .shard import DamagedFileError, Shard
+
+if TYPE_CHECKING:
+    from .arrays import StoredArray
 
 THREADS = 2
 """Hashing keeps a processor busier than a disk, and leaves Python's lock to others."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import hdf5_format, zarr_format
-from .arrays import DamagedRowsError, Layout, MappedArray, StoredArray
+from .arrays import MappedArray, StoredArray
 from .entries import (
     ARRAYS,
     CHUNK_ROWS,
@@ -26,6 +26,7 @@ from .entries import (
     read_seal,
 )
 from .errors import StoreError
+from .layout import DamagedRowsError, Layout
 from .place import LocalPlace, Place, parse_record
 from .ranged import RangedArray
 

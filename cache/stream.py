@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from .entries import Entry
+    from .joined import JoinedRows
     from .manifest import Manifest
     from .place import Place
     from .store import FeatureStore
@@ -168,6 +169,17 @@ class Stream:
         from .writer import StreamWriter
 
         return StreamWriter(self.store, self, dict(provenance or {}))
+
+    def joined(self, items: Sequence[Item | None], rows: Sequence[int]) -> JoinedRows:
+        """Give items end to end as one array of which any rows can be copied at once.
+
+        Args:
+            items: In their order; None gives rows of zeros.
+            rows: Rows of each.
+        """
+        from .joined import JoinedRows
+
+        return JoinedRows(self, items, rows)
 
 
 @dataclass(frozen=True)

@@ -8,18 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .arrays import (
-    CRC_BYTES,
-    ENTRY_BYTES,
-    DamagedRowsError,
-    Layout,
-    crc32c_of,
-    stretches,
-    take_by_reading,
-)
+from .arrays import take_by_reading
 from .chunks import Chunks
 from .entries import ARRAYS, CHUNK_ROWS, Index
 from .errors import StoreError
+from .layout import CRC_BYTES, ENTRY_BYTES, DamagedRowsError, Layout, crc32c_of, stretches
 from .place import LocalPlace, Place, UrlPlace, parse_record, read_record
 
 if TYPE_CHECKING:
