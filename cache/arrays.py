@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-LONG = 4
-"""Chunks, not yet checked, from which on they are read without the map."""
+LONG = 1 << 20
+"""Bytes of whole chunks, not yet checked, from which on they are read without the map."""
 MOST_MAPS = 256
 """Maps held open at once: each holds a file descriptor, of which a process may have 1,024."""
 
@@ -123,7 +123,8 @@ class MappedArray:
         step = self._layout.chunk_rows
         low, high = -(-first // step), stop // step
         fits = out.flags.c_contiguous and out.dtype == self._layout.dtype
-        if not fits or high - low < LONG or self._seen.find(0, low, high) < 0:
+        long = (high - low) * step * self._layout.row_bytes >= LONG
+        if not (fits and long) or self._seen.find(0, low, high) < 0:
             self._copy_into(first, stop, out)
             return
         self._copy_into(first, low * step, out[: low * step - first])

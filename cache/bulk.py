@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from google_crc32c import value as crc32c
 
-from .layout import CRC_BYTES, Layout, crc32c_of
+from .layout import CRC_BYTES, Layout
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -46,16 +47,20 @@ def read_chunks(path: Path, layout: Layout, first: int, out: NDArray[Any]) -> No
 
 def _read(handle: int, layout: Layout, first: int, content: NDArray[np.uint8]) -> None:
     """Read chunks that follow each other into the rows of `content`."""
-    crcs = np.empty((len(content), layout.stride - content.shape[1]), np.uint8)
-    buffers = [part for pair in zip(content, crcs, strict=True) for part in pair if part.size]
-    wanted = sum(part.size for part in buffers)
-    if os.preadv(handle, buffers, layout.offset + first * layout.stride) != wanted:
-        raise layout.damaged(first, "the file is shorter than it was")
-    for number, (chunk, crc) in enumerate(zip(content, crcs, strict=True), first):
-        expected = (
-            int.from_bytes(crc.tobytes(), "little")
-            if len(crc) == CRC_BYTES
-            else layout.checksums[number]
+    parts: list[Any] = list(content)
+    start, wanted = layout.offset + first * layout.stride, len(parts) * layout.stride
+    if layout.kind == "contiguous":
+        found = os.preadv(handle, parts, start)
+        expected = list(layout.checksums[first : first + len(parts)])
+    else:
+        stored = np.empty(len(parts), "<u4")
+        crcs = stored.view(np.uint8).reshape(-1, CRC_BYTES)
+        found = os.preadv(
+            handle, [x for pair in zip(parts, crcs, strict=True) for x in pair], start
         )
-        if crc32c_of([chunk]) != expected:
+        expected = stored.tolist()
+    if found != wanted:
+        raise layout.damaged(first, "the file is shorter than it was")
+    for number, (part, crc) in enumerate(zip(parts, expected, strict=True), first):
+        if crc32c(part) != crc:  # pyright: ignore[reportArgumentType] - takes any buffer
             raise layout.damaged(number, "crc32c differs")

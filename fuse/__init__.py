@@ -8,14 +8,23 @@ from ..cache.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from .concordance import ccc, ccc_loss
+    from .grid import Grid
     from .heads import HEADS, build_head
     from .parts import FusionHead
     from .reference import from_reference
+    from .scores import Scores
+    from .settings import ExperimentSettings, FuseSettings, TrainingSettings, WindowSettings
     from .training import train
 
 __all__ = [
     "HEADS",
+    "ExperimentSettings",
+    "FuseSettings",
     "FusionHead",
+    "Grid",
+    "Scores",
+    "TrainingSettings",
+    "WindowSettings",
     "build_head",
     "ccc",
     "ccc_loss",
@@ -24,8 +33,14 @@ __all__ = [
 ]
 
 _HOMES = {
+    "ExperimentSettings": "settings",
+    "FuseSettings": "settings",
     "FusionHead": "parts",
+    "Grid": "grid",
     "HEADS": "heads",
+    "Scores": "scores",
+    "TrainingSettings": "settings",
+    "WindowSettings": "settings",
     "build_head": "heads",
     "ccc": "concordance",
     "ccc_loss": "concordance",

@@ -42,10 +42,11 @@ def jca(X: Mapping[str, Tensor], W: Mapping[str, Tensor]) -> dict[str, Tensor]:
     scale = math.sqrt(J.shape[-1])
     out: dict[str, Tensor] = {}
     for m, X_m in X.items():
-        C = torch.tanh(X_m.mT @ W[f"W_j{m}"] @ J / scale)
-        H = torch.relu(W[f"W_{m}"] @ X_m + W[f"W_c{m}"] @ C.mT)
+        C = ((X_m.mT @ W[f"W_j{m}"]).div_(scale) @ J).tanh_()
+        # Transposed, so that weights stand on the right: one product for all windows of a batch.
+        H = (X_m.mT @ W[f"W_{m}"].mT + C @ W[f"W_c{m}"].mT).relu_().mT
         out[f"C_{m}"], out[f"H_{m}"] = C, H
-        out[f"X_att{m}"] = W[f"W_h{m}"] @ H + X_m
+        out[f"X_att{m}"] = (H.mT @ W[f"W_h{m}"].mT).mT + X_m
     return out
 
 
@@ -71,13 +72,16 @@ def rjcma(
     Returns:
         `J`; `X_att{m}`, `C_{m}` and `H_{m}` for every modality m.
     """  # noqa: D205 - the paper's full reference belongs to the first sentence
-    joined = torch.cat(list(X.values()), dim=-1) @ W["W_J"] + W["b_J"]
-    J = zeroed(joined, None if valid is None else any_valid(valid))
+    # Without joining the X_m, which would be held until the gradient is known.
+    parts = W["W_J"].split([X_m.shape[-1] for X_m in X.values()])
+    joined = [X_m @ part for X_m, part in zip(X.values(), parts, strict=True)]
+    J = zeroed(sum(joined, W["b_J"]), None if valid is None else any_valid(valid))
+    del joined
     scale = math.sqrt(J.shape[-1])
     out = {"J": J}
     for m, X_m in X.items():
-        C = torch.tanh(X_m.mT @ W[f"W_j{m}"] @ J / scale)
-        H = torch.relu(X_m @ W[f"W_c{m}"] @ C)
+        C = ((X_m.mT @ W[f"W_j{m}"]).div_(scale) @ J).tanh_()
+        H = (X_m @ W[f"W_c{m}"] @ C).relu_()
         out[f"C_{m}"], out[f"H_{m}"] = C, H
         out[f"X_att{m}"] = H @ W[f"W_h{m}"] + X_m
     return out

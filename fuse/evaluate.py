@@ -1,89 +1,109 @@
-"""Evaluation: predictions of windows become one value per row and a pooled score."""
+"""Predictions: windows become one value per row."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from .concordance import ccc
+from .protocols import TrackRows
+from .windows import OUTSIDE
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from .ensemble import Ensemble
     from .rows import Rows
+    from .scaling import Scaling
+    from .settings import WindowSettings
 
-OFFICIAL = (
-    "every labelled row counts; a row is predicted from the streams that have a value there, a row "
-    "without any takes the nearest predicted row of its track, a track without any gets 0; one "
-    "CCC with population moments over all rows of the split together"
-)
+ROWS_AT_ONCE = 16_384
+"""Rows that go through the heads at once, all members together."""
 
 
-@dataclass(frozen=True, slots=True)
-class Score:
-    """Pooled concordance of valence and arousal."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Problem:
+    """What a run learns from and what it is scored on."""
 
-    valence: float
-    arousal: float
-    rows: int
-    """Labelled rows that were scored."""
-
-    @property
-    def mean(self) -> float:
-        """The score: mean of the two coefficients; NaN where one is undefined."""
-        return (self.valence + self.arousal) / 2
+    rows: Rows
+    streams: tuple[str, ...]
+    training: tuple[int, ...]
+    """Places of the training tracks."""
+    validation: tuple[int, ...]
+    scaling: Scaling
 
 
 @torch.no_grad()
-def predict(head: nn.Module, rows: Rows, numbers: Tensor, batch: int = 256) -> Tensor:
-    """Predict every row: overlapping windows are averaged.
+def predict(
+    ensemble: Ensemble, problem: Problem, tracks: Sequence[int], window: WindowSettings
+) -> Tensor:
+    """Predict every row of some tracks by every member: overlapping windows are averaged.
 
     Args:
-        head: A head; put into evaluation mode.
-        rows: N rows.
-        numbers: (windows, T) row numbers that cover every row.
-        batch: Windows at a time.
+        ensemble: Heads; put into evaluation mode.
+        problem: Rows, streams and scaling.
+        tracks: Places of the tracks.
+        window: Resolved; cut with `hop_scoring`.
 
     Returns:
-        (N, 2) float32.
+        (M, n, 2) float32 on the processor, the rows of the tracks in their order; NaN where no
+        stream has a value.
     """
-    head.eval()
-    device = rows.labels.device
-    total = torch.zeros(len(rows), 2, dtype=torch.float64, device=device)
-    count = torch.zeros(len(rows), 1, dtype=torch.float64, device=device)
-    for part in numbers.split(batch):
-        features, valid, inside = rows.gather(part)
-        out = head(features, valid, inside).double()
-        at = part[inside]
-        total.index_add_(0, at, out[inside])
-        count.index_add_(0, at, torch.ones(len(at), 1, dtype=torch.float64, device=device))
-    return (total / count).float()
+    rows, device = problem.rows, problem.rows.device
+    ensemble.train(False)
+    windows = rows.windows(tracks, window, scoring=True)
+    sizes = np.array([rows.tracks[at].rows for at in tracks])
+    shifts = np.array([rows.firsts[at] for at in tracks]) - (np.cumsum(sizes) - sizes)
+    total = torch.zeros(int(sizes.sum()), len(ensemble), 2, dtype=torch.float64, device=device)
+    count = torch.zeros(len(total), 1, 1, dtype=torch.float64, device=device)
+    each = max(1, ROWS_AT_ONCE // len(ensemble) // window.length) if window.length else 1
+    for first in range(0, len(windows), each):
+        chosen = np.arange(first, min(first + each, len(windows)))
+        numbers = windows.rows(chosen)
+        batch = rows.batch(problem.streams, numbers)
+        features = problem.scaling(batch.features)
+        out = ensemble(features, batch.valid, batch.rows, shared=True).double()
+        local = numbers - shifts[windows.tracks[chosen]][:, None]
+        at = torch.from_numpy(local[numbers != OUTSIDE]).to(device)
+        total.index_add_(0, at, out[:, batch.rows].transpose(0, 1))
+        count.index_add_(0, at, torch.ones(len(at), 1, 1, dtype=torch.float64, device=device))
+    means = (total / count).transpose(0, 1).float()
+    there = torch.from_numpy(present(problem, tracks)).to(device)
+    return torch.where(there[:, None], means, torch.nan).cpu()
 
 
-def fill(predictions: Tensor, rows: Rows) -> tuple[Tensor, int]:
-    """Give rows without any value the nearest predicted row of their track, or 0.
-
-    Returns:
-        Predictions (N, 2) and how many rows were filled.
-    """
-    present = torch.stack(list(rows.valid.values())).any(0).cpu().numpy()
-    filled = predictions.clone()
-    for track, first in zip(rows.tracks, rows.first, strict=True):
-        here = np.arange(first, first + track.rows)
-        missing, known = here[~present[here]], here[present[here]]
-        if not len(known):
-            filled[missing] = 0
-            continue
-        right = np.searchsorted(known, missing).clip(0, len(known) - 1)
-        left = (right - 1).clip(0)
-        nearer_left = np.abs(missing - known[left]) <= np.abs(known[right] - missing)
-        filled[missing] = predictions[np.where(nearer_left, known[left], known[right])]
-    return filled, int((~present).sum())
+def present(problem: Problem, tracks: Sequence[int]) -> NDArray[np.bool_]:
+    """Say in which rows (n,) of some tracks at least one stream has a value."""
+    index = torch.from_numpy(problem.rows.numbers(tracks)).to(problem.rows.device)
+    return (
+        torch.stack([problem.rows.valid[stream][index] for stream in problem.streams])
+        .any(0)
+        .cpu()
+        .numpy()
+    )
 
 
-def score(predictions: Tensor, rows: Rows) -> Score:
-    """Score filled predictions (N, 2) over all labelled rows together."""
-    pooled = [ccc(predictions[:, i], rows.labels[:, i], rows.labelled).item() for i in range(2)]
-    return Score(pooled[0], pooled[1], int(rows.labelled.sum()))
+def track_rows(problem: Problem, predictions: Tensor) -> list[TrackRows]:
+    """Cut one member's predictions (n, 2) of the validation tracks into tracks, with labels."""
+    rows, found, first = problem.rows, [], 0
+    for at in problem.validation:
+        track = rows.tracks[at]
+        here = slice(rows.firsts[at], rows.firsts[at] + track.rows)
+        found.append(
+            TrackRows(
+                track=track.track,
+                family=track.family,
+                predictions=predictions[first : first + track.rows].numpy(),
+                labels=rows.labels[here].cpu().numpy(),
+                labelled=rows.labelled[here].cpu().numpy(),
+                face=rows.face[here],
+                times=rows.times[here],
+                absent=tuple(s for s in problem.streams if at in rows.absent.get(s, ())),
+            )
+        )
+        first += track.rows
+    return found

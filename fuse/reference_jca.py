@@ -101,9 +101,11 @@ class JcaTbiom(CodeVariant):
         """Give the weights under the paper's names."""
         weights: dict[str, Tensor] = {}
         for m in "av":
-            weights[f"W_j{m}"] = self.get_parameter(f"affine_{m}.weight")
-            for name in (f"W_{m}", f"W_c{m}", f"W_h{m}"):
-                weights[name] = self.get_parameter(f"{name}.weight")
+            names = {f"W_j{m}": f"affine_{m}", **{n: n for n in (f"W_{m}", f"W_c{m}", f"W_h{m}")}}
+            for symbol, name in names.items():
+                layer = self.get_submodule(name)
+                assert isinstance(layer, nn.Linear)
+                weights[symbol] = layer.weight
         return weights
 
 

@@ -1,171 +1,219 @@
-"""The rows of a run, gathered once from the store and kept in memory."""
+"""The rows of a run, gathered once from the store, and batches of windows of them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..cache import DataError, FeatureStore, Manifest, ManifestTrack, NotInStoreError, Stream
+from ..cache import FeatureStore, Manifest, ManifestTrack, NotInStoreError, Stream
 from ..cache.stream import TracksOfStream
-from .windows import OUTSIDE, windows
+from .sources import Mapped, Source, fits, reading, taken
+from .windows import OUTSIDE, Windows, cut
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from .settings import WindowSettings
+
 LABELS = "labels/va"
-BLOCK_ROWS = 65_536
+SPLITS = ("train", "val")
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """Windows of rows, (…, B, T) each, as a head and the loss take them."""
+
+    features: dict[str, Tensor]
+    """Stream to (…, B, T, dim), as stored."""
+    valid: dict[str, Tensor]
+    """Stream to (…, B, T): it has a value there."""
+    rows: Tensor
+    """The row lies inside the track."""
+    labels: Tensor
+    """(…, B, T, 2)."""
+    labelled: Tensor
+    """The row has a label."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Rows:
     """Rows of some tracks end to end; N in all."""
 
     tracks: tuple[ManifestTrack, ...]
-    first: tuple[int, ...]
+    firsts: tuple[int, ...]
     """First row of each track."""
-    features: dict[str, Tensor]
-    """Stream to (N, dim) float32; zeros where there is no value."""
+    sources: dict[str, Source]
+    """Stream to its rows."""
     valid: dict[str, Tensor]
     """Stream to (N,) bool."""
     labels: Tensor
-    """(N, 2) float32, valence first; zeros where there is no label."""
+    """(N, 2), valence first; zeros where there is no label."""
     labelled: Tensor
     """(N,) bool."""
     times: NDArray[np.float64]
     """(N,) seconds on the container's clock; NaN where no stream carries one."""
+    face: NDArray[np.bool_]
+    """(N,): a face is seen there."""
+    absent: Mapping[str, frozenset[int]] = field(default_factory=dict)
+    """Stream to the places of tracks that it has no item of: they are in quarantine."""
+    told: str = ""
+    """Where the rows lie, in a sentence."""
 
     def __len__(self) -> int:
         return len(self.labels)
 
     @property
-    def dims(self) -> dict[str, int]:
-        """Stream to feature width."""
-        return {stream: x.shape[1] for stream, x in self.features.items()}
+    def device(self) -> torch.device:
+        """Where batches are made."""
+        return self.labels.device
 
-    def of_streams(self, streams: Sequence[str]) -> Rows:
-        """Choose streams, in this order; nothing is copied."""
-        features = {stream: self.features[stream] for stream in streams}
-        valid = {stream: self.valid[stream] for stream in streams}
-        return Rows(
-            self.tracks, self.first, features, valid, self.labels, self.labelled, self.times
+    def dims(self, streams: Sequence[str]) -> dict[str, int]:
+        """Give stream to feature width."""
+        return {stream: self.sources[stream].dim for stream in streams}
+
+    def windows(
+        self, tracks: Sequence[int], window: WindowSettings, *, scoring: bool = False
+    ) -> Windows:
+        """Cut some of the tracks, by their places, into windows; see `concord.fuse.windows.cut`."""
+        firsts = [self.firsts[at] for at in tracks]
+        rows = [self.tracks[at].rows for at in tracks]
+        return cut(firsts, rows, window, scoring=scoring)
+
+    def numbers(self, tracks: Sequence[int]) -> NDArray[np.int64]:
+        """Number the rows of some tracks, in the order of the tracks."""
+        spans = [np.arange(self.tracks[at].rows) + self.firsts[at] for at in tracks]
+        return np.concatenate([*spans, np.empty(0, np.int64)])
+
+    def batch(self, streams: Sequence[str], numbers: NDArray[np.int64]) -> Batch:
+        """Gather windows of row numbers (…, B, T), `OUTSIDE` where they have left their track."""
+        inside = torch.from_numpy(numbers != OUTSIDE).to(self.device)
+        return Batch(
+            features={stream: self.sources[stream].take(numbers) for stream in streams},
+            valid={stream: taken(self.valid[stream], numbers) & inside for stream in streams},
+            rows=inside,
+            labels=taken(self.labels, numbers),
+            labelled=taken(self.labelled, numbers) & inside,
         )
-
-    def to(self, device: str) -> Rows:
-        """Copy the tensors to a device; on the same one, nothing is copied."""
-        return Rows(
-            self.tracks,
-            self.first,
-            {stream: x.to(device) for stream, x in self.features.items()},
-            {stream: ok.to(device) for stream, ok in self.valid.items()},
-            self.labels.to(device),
-            self.labelled.to(device),
-            self.times,
-        )
-
-    def windows(self, length: int, hop: int) -> Tensor:
-        """(windows, length) numbers of rows in N; -1 where a window leaves its track."""
-        parts = []
-        for track, first in zip(self.tracks, self.first, strict=True):
-            numbers = windows(track.rows, length, hop)
-            parts.append(np.where(numbers == OUTSIDE, OUTSIDE, numbers + first))
-        return torch.from_numpy(np.concatenate(parts)).to(self.labels.device)
-
-    def gather(self, numbers: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor]:
-        """Give features {stream: (B, T, d)}, valid {stream: (B, T)} and rows (B, T) of windows."""
-        inside = numbers != OUTSIDE
-        at = numbers.clamp(min=0)
-        features = {stream: x[at] for stream, x in self.features.items()}
-        valid = {stream: ok[at] & inside for stream, ok in self.valid.items()}
-        return features, valid, inside
-
-
-@dataclass(frozen=True, slots=True)
-class Scaling:
-    """Mean and spread of each stream's features over the training rows that have a value."""
-
-    mean: dict[str, Tensor]
-    std: dict[str, Tensor]
-
-    @classmethod
-    def of(cls, rows: Rows) -> Scaling:
-        """Measure (population moments; a constant dimension keeps its scale)."""
-        mean: dict[str, Tensor] = {}
-        std: dict[str, Tensor] = {}
-        for stream, x in rows.features.items():
-            ok = rows.valid[stream]
-            count = int(ok.sum())
-            if not count:
-                raise DataError(f"stream {stream!r} has no value in any training row")
-            # In blocks, so that the features are not held a second time; invalid rows are zero.
-            total = torch.zeros(x.shape[1], dtype=torch.float64)
-            for part in _blocks(ok):
-                total += x[part].double().sum(0)
-            middle = total / count
-            square = torch.zeros_like(total)
-            for part in _blocks(ok):
-                square += (x[part].double() - middle).square().sum(0)
-            mean[stream] = middle.float()
-            spread = (square / count).sqrt().float()
-            std[stream] = torch.where(spread > 0, spread, 1.0)
-        return cls(mean, std)
-
-    def apply(self, rows: Rows) -> None:
-        """Scale in place; rows without a value stay zero."""
-        for stream, x in rows.features.items():
-            x.sub_(self.mean[stream]).div_(self.std[stream])
-            x[~rows.valid[stream]] = 0
-
-
-def _blocks(ok: Tensor) -> tuple[Tensor, ...]:
-    return torch.nonzero(ok)[:, 0].split(BLOCK_ROWS)
 
 
 def load_rows(
     store: FeatureStore,
     manifest: Manifest,
-    split: str,
     streams: Mapping[str, Stream],
-    labels: Stream,
+    labels: Stream | None,
+    *,
+    faces: Stream | None = None,
+    splits: Sequence[str] = SPLITS,
+    device: str = "cpu",
+    memory: float = 0.0,
 ) -> Rows:
-    """Gather the rows of a split from the store.
+    """Gather the rows of some splits from the store: into memory, or mapped where they are many.
 
     A track without an item in a stream (it is in quarantine) has no value there.
 
     Args:
         store: The store.
         manifest: The data set's edition.
-        split: train or val.
         streams: Name in the experiment to stream.
-        labels: The stream of valence and arousal.
+        labels: The stream of valence and arousal; None for a data set without.
+        faces: The stream that has a value where a face is seen; None where nobody asks.
+        splits: Those that are wanted.
+        device: Where batches are made.
+        memory: GiB that the rows may take; 0 for half of what is free.
 
     Raises:
-        NotInStoreError: The split holds no track, or a listed item is not stored.
+        NotInStoreError: A split holds no track, or a listed item is not stored.
     """
-    tracks = manifest.split(split)
-    if not tracks:
-        raise NotInStoreError(f"{store.path}: {manifest.name} has no track in split {split!r}")
-    first = np.concatenate([[0], np.cumsum([track.rows for track in tracks])])
-    total = int(first[-1])
-    times = np.full(total, np.nan)
-    features: dict[str, Tensor] = {}
-    valid: dict[str, Tensor] = {}
-    for name, stream in {**streams, LABELS: labels}.items():
-        x = torch.zeros(total, stream.dim)
-        ok = torch.zeros(total, dtype=torch.bool)
-        items = TracksOfStream(stream, (manifest,))
-        for track, start in zip(tracks, first, strict=False):
-            if stream.full_name in track.items:
-                item = items[track.track]
-                here = slice(int(start), int(start) + track.rows)
-                item.rows.read_into(0, x[here].numpy())
-                ok[here].numpy()[...] = item.valid
-                times[here] = np.where(np.isnan(times[here]), item.times, times[here])
-        features[name], valid[name] = x, ok
-    values, labelled = features.pop(LABELS), valid.pop(LABELS)
-    starts = tuple(int(start) for start in first[:-1])
-    return Rows(tracks, starts, features, valid, values, labelled, times)
+    for split in splits:
+        if not manifest.split(split):
+            raise NotInStoreError(f"{store.path}: {manifest.name} has no track in split {split!r}")
+    tracks = tuple(track for split in splits for track in manifest.split(split))
+    counts = np.array([track.rows for track in tracks], np.int64)
+    firsts, total = np.cumsum(counts) - counts, int(counts.sum())
+    items = {name: TracksOfStream(stream, (manifest,)) for name, stream in streams.items()}
+    present = {name: _present(stream, tracks) for name, stream in streams.items()}
+    size = sum(total * s.dim * s.dtype.itemsize for s in streams.values())
+    held, told = fits(size, memory, device)
+    joined = {
+        name: stream.joined(
+            [
+                items[name][track.track] if there else None
+                for track, there in zip(tracks, present[name], strict=True)
+            ],
+            counts.tolist(),
+        )
+        for name, stream in streams.items()
+    }
+    times, face = np.full(total, np.nan), np.zeros(total, bool)
+    with reading(joined if held else {}, device) as sources:
+        valid = {
+            name: torch.from_numpy(_valid(items[name], tracks, present[name], firsts, times))
+            for name in streams
+        }
+        values, labelled = _labels(labels, manifest, tracks, firsts, total)
+        if faces:
+            where = TracksOfStream(faces, (manifest,))
+            face = _valid(where, tracks, _present(faces, tracks), firsts, times)
+    if not held:
+        sources |= {name: Mapped(rows, device) for name, rows in joined.items()}
+    return Rows(
+        tracks=tracks,
+        firsts=tuple(firsts.tolist()),
+        sources=sources,
+        valid={name: ok.to(device) for name, ok in valid.items()},
+        labels=torch.from_numpy(values).to(device, torch.get_default_dtype()),
+        labelled=torch.from_numpy(labelled).to(device),
+        times=times,
+        face=face,
+        absent={name: frozenset(np.flatnonzero(~ok).tolist()) for name, ok in present.items()},
+        told=told,
+    )
+
+
+def _present(stream: Stream, tracks: Sequence[ManifestTrack]) -> NDArray[np.bool_]:
+    """Say which tracks have an item of a stream."""
+    return np.array([stream.full_name in track.items for track in tracks])
+
+
+def _valid(
+    items: TracksOfStream,
+    tracks: Sequence[ManifestTrack],
+    present: NDArray[np.bool_],
+    firsts: NDArray[np.int64],
+    times: NDArray[np.float64],
+) -> NDArray[np.bool_]:
+    """Say where a stream has a value (N,), and fill in the times that it knows."""
+    ok = np.zeros(len(times), bool)
+    for track, there, first in zip(tracks, present, firsts, strict=True):
+        if there:
+            item = items[track.track]
+            here = slice(first, first + track.rows)
+            ok[here] = item.valid
+            times[here] = np.where(np.isnan(times[here]), item.times, times[here])
+    return ok
+
+
+def _labels(
+    stream: Stream | None,
+    manifest: Manifest,
+    tracks: Sequence[ManifestTrack],
+    firsts: NDArray[np.int64],
+    total: int,
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Give labels (N, 2) and where there is one (N,)."""
+    values, ok = np.zeros((total, 2)), np.zeros(total, bool)
+    if stream is None:
+        return values, ok
+    items = TracksOfStream(stream, (manifest,))
+    for track, first in zip(tracks, firsts, strict=True):
+        if stream.full_name in track.items:
+            item = items[track.track]
+            here = slice(first, first + track.rows)
+            item.rows.read_into(0, values[here])
+            ok[here] = item.valid
+    return values, ok

@@ -1,4 +1,4 @@
-"""`concord fuse`: stage two."""
+"""`concord fuse`: stage two; see also `commands_scores.py`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,20 @@ from typing import Any
 
 import click
 
-from .options import AS_JSON, DEVICE, SETTINGS, STORE, THREADS
+from . import commands_scores
+from .options import (
+    AS_JSON,
+    COVERAGE,
+    CSV,
+    DATASET,
+    DEVICE,
+    MARKDOWN,
+    RESULTS,
+    RUNS,
+    SETTINGS,
+    STORE,
+    THREADS,
+)
 
 
 @click.group("fuse")
@@ -46,78 +59,96 @@ def _takes(row: dict[str, Any]) -> str:
 @group.command()
 @SETTINGS
 @STORE
-@click.option("--dataset", help="`name` or `name@edition`; default the configuration's name.")
-@click.option(
-    "--coverage",
-    type=click.Path(exists=True, path_type=Path),
-    help="Take edition and recipes from here; default the configuration's, where it is.",
-)
-@click.option("--runs", type=click.Path(path_type=Path), help="Where finished runs are kept.")
-@click.option("--results", type=click.Path(path_type=Path), help="Where to write all results.")
+@DATASET
+@COVERAGE
+@RUNS
+@RESULTS
+@CSV
+@MARKDOWN
+@click.option("--batch", default="0/1", help="i/n: only the i-th of n batches of runs, from 0.")
+@click.option("--receipt", type=click.Path(path_type=Path), help="Where to list the batch's runs.")
 @DEVICE
 @THREADS
 def train(
-    settings: str,
-    store: Path | None,
-    dataset: str | None,
-    coverage: Path | None,
-    runs: Path | None,
     results: Path | None,
+    table: Path | None,
+    markdown: Path | None,
+    batch: str,
+    receipt: Path | None,
     device: str,
     threads: int,
+    **where: Any,
 ) -> None:
     """Train every experiment of the configuration with every seed, in one process.
 
-    Finished runs are kept and not trained again.
+    Finished runs are kept and not trained again; one that was broken off is continued. Then all
+    experiments are scored, unless --batch leaves some of them to others.
     """
-    from ..cache import ConfigError, FeatureStore
+    from ..cache import ConfigError
     from ..cache.atomic import write_json
-    from ..fuse.grid import Grid
-    from .config import load_config
+    from ..fuse.scores import Scores
     from .device import held_device, set_up_torch
-    from .progress import progress
+    from .grids import opened_grid, portion
+    from .progress import note, progress
+
+    part = portion(batch)
+    if part[1] > 1 and (results or table or markdown):
+        raise ConfigError(
+            f"--batch {batch} trains a part of the runs: expected no --results, --csv or "
+            "--markdown; run again without --batch when all batches are done"
+        )
+    set_up_torch(threads)
+    with held_device(device) as held, progress("fuse") as told:
+        grid = opened_grid(**where, device=held)
+        digests = grid.train(told, note, part)
+        outcome = Scores(grid).results() if part[1] == 1 else None
+    if receipt:
+        write_json(receipt, {"batch": batch, "runs": digests})
+    if outcome:
+        commands_scores.write_scores(outcome, results, table, markdown)
+        commands_scores.print_scores(outcome)
+
+
+@group.command()
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...", type=click.Path(path_type=Path))
+@click.option("--data", required=True, help="`name` or `name@edition` of a data set in the store.")
+@click.option("--store", help="Folder or URL of the store; default `store` beside `runs`.")
+@click.option(
+    "--split", type=click.Choice(["train", "val", "test"]), help="Only these tracks; default all."
+)
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Where to write; default `predictions` beside `runs`.",
+)
+@click.option("--this-seed-only", "alone", is_flag=True, help="Leave the other seeds out.")
+@DEVICE
+@THREADS
+def predict(runs: tuple[Path, ...], device: str, threads: int, **how: Any) -> None:
+    """Predict the tracks of a data set by a finished run, RUN, and the other seeds beside it.
+
+    Writes a table for each track, `<track>.csv`, and `index.html`, which shows them. The data set
+    needs no labels; its streams must be there under the recipes that the run was trained on.
+    """
+    from .device import held_device, set_up_torch
+    from .predicting import predicted
 
     set_up_torch(threads)
-    config = load_config(settings)
-    if not config.fuse.experiments:
-        raise ConfigError("fuse.experiments: expected at least one, found none")
-    opened = FeatureStore(store or config.store_path)
-    standard = Path(config.results) / "coverage.json"
-    if coverage is None and dataset is None and standard.exists():
-        coverage = standard
-    recipes: dict[str, str] = {}
-    if coverage:
-        found = json.loads(coverage.read_bytes())
-        dataset = f"{found['dataset']}@{found['edition']}"
-        recipes = {name: stream["digest"] for name, stream in found["streams"].items()}
-    manifest = opened.manifest(dataset or config.data_name)
-    folder = runs or Path(config.results) / "runs"
-    with held_device(device) as held, progress("fuse") as told:
-        outcome = Grid(opened, manifest, config.fuse, folder, held, recipes).go(told)
-    if results:
-        write_json(results, outcome)
-    _print(outcome)
+    with held_device(device) as held:
+        click.echo(predicted(runs, **how, device=held))
 
 
-def _print(found: dict[str, Any]) -> None:
-    from .tables import print_table
+@group.command()
+@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@click.option("--csv", "as_csv", is_flag=True, help="Comma-separated values.")
+@AS_JSON
+def table(files: tuple[Path, ...], *, as_csv: bool, as_json: bool) -> None:
+    """Join results FILES of `concord fuse train` into one table: Markdown, CSV or JSON."""
+    from ..fuse.table import table_rows, to_csv, to_json, to_markdown
 
-    columns = ("experiment", "width", "valence", "arousal", "score", "seeds", "rows")
-    rows = [
-        {
-            "experiment": e["name"],
-            "width": e["width"],
-            **{name: _mean(e["scores"][name]) for name in ("valence", "arousal", "score")},
-            "seeds": len(e["seeds"]),
-            "rows": e["rows"],
-        }
-        for e in found["experiments"]
-    ]
-    print_table("CCC on the validation split, mean ± spread over seeds", columns, rows)
+    rows = table_rows([json.loads(path.read_bytes()) for path in files])
+    text = to_csv(rows) if as_csv else to_json(rows) if as_json else to_markdown(rows)
+    click.echo(text, nl=False)
 
 
-def _mean(spread: dict[str, Any]) -> str:
-    if spread["mean"] is None:
-        return "undefined"
-    std = "" if spread["std"] is None else f" ± {spread['std']:.3f}"
-    return f"{spread['mean']:.3f}{std}"
+commands_scores.add_to(group)

@@ -26,3 +26,25 @@ THREADS = click.option(
     "--threads", default=0, help="Threads on the processor; 0 is torch's choice."
 )
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Give JSON on standard output.")
+DATASET = click.option(
+    "--dataset", help="`name` or `name@edition`; default the configuration's name."
+)
+COVERAGE = click.option(
+    "--coverage",
+    type=click.Path(exists=True, path_type=Path),
+    help="Take edition and recipes from here; default the configuration's, where it is.",
+)
+RUNS = click.option("--runs", type=click.Path(path_type=Path), help="Where finished runs are kept.")
+RESULTS = click.option(
+    "--results", type=click.Path(path_type=Path), help="Where to write all results, as JSON."
+)
+CSV = click.option(
+    "--csv", "table", type=click.Path(path_type=Path), help="Where to write the table, as CSV."
+)
+MARKDOWN = click.option(
+    "--markdown", type=click.Path(path_type=Path), help="Where to write the table, as Markdown."
+)
+PROTOCOL = click.option(
+    "--protocol", help="official, faces_only, livia or sucv; else the configuration's."
+)
+SMOOTHING = click.option("--smoothing", help="none, box:N or box:N,M; else the configuration's.")

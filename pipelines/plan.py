@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..cache import ConfigError, DataError, digest
+from ..cache.atomic import atomic_write
 from ..extract.affwild2 import scan
 from ..extract.parts import part_of
 from ..extract.settings import LABELS, TENSOR_FILES, StreamSettings, VisualSettings
@@ -25,9 +26,12 @@ from .demo import demo_dataset
 
 if TYPE_CHECKING:
     from ..extract.dataset import Dataset, Track
+    from ..fuse.settings import FuseSettings
 
 EXTRACTION = 2
 """Raised by hand when the same settings give other numbers, so that the workflow runs again."""
+SCORING = ("protocol", "smoothing", "faces", "resamples", "traces")
+"""Settings of stage two that change no training."""
 
 
 def dataset_of(config: Config) -> Dataset:
@@ -68,6 +72,29 @@ def streams_of(config: Config, chosen: Sequence[str]) -> dict[str, StreamSetting
         if name not in known:
             raise ConfigError(f"stream {name!r} is not configured; configured: {', '.join(known)}")
     return {name: known[name] for name in chosen or known}
+
+
+def _by_default(fuse: FuseSettings, names: Sequence[str]) -> FuseSettings:
+    """Put some settings back to their defaults."""
+    defaults = {field.name: field.default for field in dataclasses.fields(fuse)}
+    return dataclasses.replace(fuse, **{name: defaults[name] for name in names})
+
+
+@dataclass(frozen=True, slots=True)
+class SettingsFile:
+    """A part of the configuration for a command's `--config`; a sweep is too long for an argument.
+
+    The name is a digest of the content: other settings are another parameter of a job, and a
+    workflow that is running never finds another one's settings in its file.
+    """
+
+    path: str
+    text: str
+
+    def write(self) -> None:
+        """Write the file where it is not there yet."""
+        if not Path(self.path).exists():
+            atomic_write(Path(self.path), self.text.encode())
 
 
 @dataclass(frozen=True)
@@ -169,10 +196,33 @@ class Plan:
             folders |= {f"{root}/{track.faces}": None} if track.faces else {}
         return list(files), list(folders)
 
-    def settings(self, *names: str) -> str:
-        """Give a part of the configuration as JSON, for a command's `--config`."""
-        plain = dataclasses.asdict(self.config)
-        return json.dumps({name: plain[name] for name in names}, sort_keys=True)
+    @cached_property
+    def fuse_settings(self) -> SettingsFile:
+        """What stage two is told."""
+        return self._settings(self.config.fuse)
+
+    @cached_property
+    def batch_settings(self) -> SettingsFile:
+        """What training is told: the same whatever runs are scored by afterwards."""
+        return self._settings(_by_default(self.config.fuse, SCORING))
+
+    def _settings(self, fuse: FuseSettings) -> SettingsFile:
+        streams = dataclasses.asdict(self.config)["streams"]
+        told = {"streams": streams, "fuse": dataclasses.asdict(_by_default(fuse, ["batches"]))}
+        text = json.dumps(told, sort_keys=True)
+        return SettingsFile(self.path(f"settings/{digest(text)[:16]}.json"), text)
+
+    def write_settings(self) -> None:
+        """Write the files that stage two's jobs are told by."""
+        self.fuse_settings.write()
+        if self.batches:
+            self.batch_settings.write()
+
+    @property
+    def batches(self) -> list[str]:
+        """Receipts of stage two's batches; none where one job trains all runs."""
+        count = self.config.fuse.batches
+        return [self.path(f"batches/{i}of{count}.json") for i in range(count)] if count > 1 else []
 
     def extraction(self, group: str) -> str:
         """Give the settings that a group's job is told."""

@@ -64,3 +64,8 @@ class _Lines:
         left = f", about {spent / done * (total - done):.0f} s left" if 0 < done < total else ""
         line = f"{self._what}: {done}/{total} after {spent:.0f} s{left}; {text}"
         print(line, file=sys.stderr, flush=True)  # noqa: T201 - this is the log of a job
+
+
+def note(text: str) -> None:
+    """Write a line on standard error; above the bar, where there is one."""
+    print(text, file=sys.stderr, flush=True)  # noqa: T201 - this is the log of a job

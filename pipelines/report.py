@@ -7,18 +7,24 @@ import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from ..cache.atomic import atomic_write
 from .report_page import render_page
-from .report_schema import Coverage, Experiment, Results, Score, mismatch, read
+from .report_reading import mismatch, read
+from .report_results import KINDS, interval_of, score_of
+from .report_schema import Coverage, Experiment, Results
 
+STATISTICS = ("mean", "std", "low", "high")
+COUNTS = ("without_value", "in_quarantine")
 COLUMNS = (
-    *("experiment", "head", "variant", "streams", "width", "encoder", "protocol", "smoothing"),
-    *("rows", "seeds", "valence_mean", "valence_std", "arousal_mean", "arousal_std"),
-    *("score_mean", "score_std", "parameters"),
+    *("experiment", "head", "variant", "streams", "width", "encoder", "fold"),
+    *("protocol", "smoothing", "rows", "filled", *COUNTS, "seeds"),
+    *(f"{kind}_{part}" for kind in KINDS for part in STATISTICS),
+    "parameters",
 )
-"""Columns of `report.csv`, and keys of every experiment in `report.json`."""
+"""Columns of `report.csv`, and keys of every experiment in `report.json`. Tracks without a value
+and in quarantine are counted; `low` and `high` are the ends of the 95 % interval."""
 
 
 def write_report(coverage: Path, results: Path, out: Path) -> Path:
@@ -44,20 +50,18 @@ def write_report(coverage: Path, results: Path, out: Path) -> Path:
 
 def _check_series(results: Results, path: Path) -> None:
     """Refuse repeated names, unknown names, and series of unequal length."""
-    names = [experiment["name"] for experiment in results["experiments"]]
-    for index, name in enumerate(names):
-        if name in names[:index]:
-            raise mismatch(path, f"experiments[{index}].name", "a name used once", name)
+    names: set[str] = set()
     for i, experiment in enumerate(results["experiments"]):
-        for kind, score in experiment["scores"].items():
-            key = f"experiments[{i}].scores.{kind}"
-            _check_lengths(
-                {"values": cast("Score", score)["values"]}, experiment["seeds"], path, key
-            )
+        where = f"experiments[{i}]"
+        if experiment["name"] in names:
+            raise mismatch(path, f"{where}.name", "a name used once", experiment["name"])
+        names.add(experiment["name"])
+        for kind, score in score_of(experiment).items():
+            values = {"values": score["values"]}
+            _check_lengths(values, experiment["seeds"], path, f"{where}.scores.{kind}")
+        _check_lengths(experiment["intervals"], ["low", "high"], path, f"{where}.intervals")
         for j, run in enumerate(experiment["runs"]):
-            _check_lengths(
-                run["curve"], run["curve"]["epoch"], path, f"experiments[{i}].runs[{j}].curve"
-            )
+            _check_lengths(run["curve"], run["curve"]["epoch"], path, f"{where}.runs[{j}].curve")
     for i, trace in enumerate(results["traces"]):
         _check_lengths(trace["labels"], trace["times"], path, f"traces[{i}].labels")
         for name, prediction in trace["predictions"].items():
@@ -77,8 +81,11 @@ def _record(experiment: Experiment, results: Results) -> dict[str, Any]:
     """Flatten one experiment to the line that JSON and CSV share."""
     flat: dict[str, Any] = {**experiment, "experiment": experiment["name"]}
     flat |= {"protocol": results["protocol"]["name"], "smoothing": results["protocol"]["smoothing"]}
-    for name, score in cast("dict[str, Score]", experiment["scores"]).items():
-        flat |= {f"{name}_mean": score["mean"], f"{name}_std": score.get("std")}
+    flat |= {name: len(flat[name]) for name in COUNTS}
+    for kind, score in score_of(experiment).items():
+        low, high = interval_of(experiment)[kind] or (None, None)
+        parts = (score["mean"], score.get("std"), low, high)
+        flat |= {f"{kind}_{part}": x for part, x in zip(STATISTICS, parts, strict=True)}
     return {column: flat[column] for column in COLUMNS}
 
 

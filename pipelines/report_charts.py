@@ -5,8 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from .report_style import MINUS, Markup, node, paint
+
+if TYPE_CHECKING:
+    from .report_schema import Score
 
 Values = Sequence[float | None]
 """One number per row or epoch; None where there is none."""
@@ -95,22 +99,26 @@ def interval_axis(scale: Scale) -> Markup:
 
 
 def interval_row(
-    seeds: Sequence[int], scores: Values, mean: float | None, std: float | None, scale: Scale
+    seeds: Sequence[int], score: Score, interval: Sequence[float] | None, scale: Scale
 ) -> Markup:
-    """Draw one experiment's seeds as dots over the interval mean ± deviation."""
-    middle = ROW_HEIGHT / 2
+    """Draw one experiment's seeds as dots over mean ± deviation and over the mean's interval."""
+    middle, scores, mean = ROW_HEIGHT / 2, score["values"], score["mean"]
     parts = [rule(scale(t), 0, scale(t), ROW_HEIGHT) for t in ticks(scale.low, scale.high)]
     # Shown only where the table is too narrow for its column head.
     parts.append(node("g", _interval_ticks(scale, ROW_HEIGHT + 11), class_="own-axis"))
+    if interval is not None:
+        ends = [scale(end) for end in interval]
+        parts.append(rule(ends[0], middle, ends[1], middle, "whisker"))
+        parts += [rule(end, middle - 4, end, middle + 4, "whisker") for end in ends]
     if mean is not None:
-        half = std or 0.0
+        half = score.get("std") or 0.0
         left, right = scale(mean - half), scale(mean + half)
         parts.append(rule(left, middle, right, middle, "span"))
         parts.append(rule(scale(mean), middle - 7, scale(mean), middle + 7, "mean"))
-    for seed, score in zip(seeds, scores, strict=True):
-        if score is not None:
-            name = node("title", f"seed {seed}: {label(round(score, 4))}")
-            parts.append(node("circle", name, class_="dot", cx=px(scale(score)), cy=middle, r=3.2))
+    for seed, value in zip(seeds, scores, strict=True):
+        if value is not None:
+            name = node("title", f"seed {seed}: {label(round(value, 4))}")
+            parts.append(node("circle", name, class_="dot", cx=px(scale(value)), cy=middle, r=3.2))
     text = ", ".join("undefined" if s is None else label(round(s, 3)) for s in scores)
     return drawing(ROW_WIDTH, ROW_HEIGHT, f"score per seed: {text}", parts, class_="interval")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,7 +20,7 @@ from .report_charts import (
     stroke,
     ticks,
 )
-from .report_style import MINUS, Markup, count, node, paint, plural, short
+from .report_style import MINUS, Markup, count, node, note, paint, plural, short, swatch
 
 if TYPE_CHECKING:
     from .report_schema import Trace
@@ -29,6 +29,10 @@ TRACE_WIDTH = 1000.0
 """Units across a trace; the browser stretches them to the width that it has."""
 TRACE_HEIGHT = 156.0
 """Height of one trace panel in px."""
+TRACES_NOTE = (
+    "Predictions are means over seeds; the band is ± one standard deviation over seeds. The "
+    "annotation is interrupted where rows carry no label."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +43,30 @@ class Line:
     name: str
     values: Values
     spread: Values | None = None
+
+
+def trace_panels(traces: Sequence[Trace], names: Sequence[str], shown: Collection[str]) -> Markup:
+    """Draw every track, with one switch per name and a picker for the track.
+
+    Args:
+        traces: The tracks.
+        names: Of what is drawn over the annotation; their places give the colours.
+        shown: Those that are drawn at first.
+    """
+    drawn = {name for trace in traces for name in trace["predictions"]}
+    switches = [_switch(i, n, n in shown) for i, n in enumerate(names) if n in drawn]
+    tracks = [node("option", trace["track"], value=trace["track"]) for trace in traces]
+    tracks.append(node("option", f"all {len(traces)} tracks", value=""))
+    picker = node("label", "Track ", node("select", tracks), class_="picker", hidden=True)
+    key = node("span", swatch("annotation"), "annotation")
+    controls = node("div", picker, node("div", key, switches, class_="switches"), class_="controls")
+    panels = [track_figure(trace, names, hidden=index > 1) for index, trace in enumerate(traces)]
+    return node("div", controls, panels, note(TRACES_NOTE), class_="traces")
+
+
+def _switch(index: int, name: str, checked: bool) -> Markup:
+    box = node("input", type="checkbox", id=f"show-{index}", checked=checked, autocomplete="off")
+    return node("label", box, swatch(paint(index)), name, class_=paint(index))
 
 
 def track_figure(trace: Trace, names: Sequence[str], *, hidden: bool) -> Markup:
@@ -62,7 +90,7 @@ def track_figure(trace: Trace, names: Sequence[str], *, hidden: bool) -> Markup:
     labelled = sum(value is not None for value in labels["valence"])
     size = f" {plural(len(times), 'row')}, {count(labelled)} labelled"
     caption = node("figcaption", node("b", trace["track"]), size)
-    body = (caption, panels, time_axis(domains[0]))
+    body = (caption, panels, time_axis(domains[0], "time (s)" if trace["clock"] else "row"))
     return node("figure", body, class_="track", data_track=trace["track"], hidden=hidden)
 
 
@@ -106,11 +134,11 @@ def trace_panel(
     )
 
 
-def time_axis(domain: tuple[float, float]) -> Markup:
+def time_axis(domain: tuple[float, float], name: str) -> Markup:
     """Write the numbers below a trace; every second one goes where there is little room."""
     across = Scale(*domain, 0, 100)
     marks = [node("span", label(t), style=f"left:{px(across(t))}%") for t in ticks(*domain, 8)]
-    return node("div", marks, node("em", "time (s)"), class_="across")
+    return node("div", marks, node("em", name), class_="across")
 
 
 def spread(places: Sequence[float], gap: float, low: float, high: float) -> list[float]:

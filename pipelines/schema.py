@@ -12,13 +12,21 @@ import typing
 from typing import Any, Literal, get_args, get_origin
 
 from ..extract.settings import KINDS
+from ..fuse.settings import ExperimentSettings
 from .config import Config
 
 PLAIN = {str: "string", int: "integer", float: "number", bool: "boolean"}
 
 
-def json_schema(kind: Any = Config) -> dict[str, Any]:
-    """Give the JSON schema (draft 2020-12) of a configuration dataclass."""
+def json_schema(kind: Any = Config, *, swept: bool = False) -> dict[str, Any]:
+    """Give the JSON schema (draft 2020-12) of a configuration dataclass.
+
+    Args:
+        kind: The dataclass.
+        swept: Whether a list may stand in place of a value, for each of its values, as everywhere
+            in experiments.
+    """
+    swept = swept or kind is ExperimentSettings
     hints = typing.get_type_hints(kind)
     fields = dataclasses.fields(kind)
     notes = {name: {"description": text} for name, text in field_notes(kind).items()}
@@ -31,7 +39,9 @@ def json_schema(kind: Any = Config) -> dict[str, Any]:
         "type": "object",
         "description": (kind.__doc__ or "").strip(),
         "additionalProperties": False,
-        "properties": {f.name: {**_schema(hints[f.name]), **notes.get(f.name, {})} for f in fields},
+        "properties": {
+            f.name: {**_schema(hints[f.name], swept=swept), **notes.get(f.name, {})} for f in fields
+        },
     }
     return {**schema, "required": required} if required else schema
 
@@ -49,10 +59,15 @@ def field_notes(kind: Any) -> dict[str, str]:
     return notes
 
 
-def _schema(kind: Any) -> dict[str, Any]:
+def _schema(kind: Any, *, swept: bool = False) -> dict[str, Any]:
+    one = _of_one(kind, swept=swept)
+    return {"anyOf": [one, {"type": "array", "items": one, "minItems": 1}]} if swept else one
+
+
+def _of_one(kind: Any, *, swept: bool) -> dict[str, Any]:
     origin = get_origin(kind)
     if dataclasses.is_dataclass(kind):
-        return json_schema(kind)
+        return json_schema(kind, swept=swept)
     if origin is Literal:
         return {"enum": list(get_args(kind))}
     if origin is tuple:

@@ -21,6 +21,13 @@ except ConcordError as error:
 
 prepare_jobs(PLAN.config)
 
+
+# Not in a dry run, which writes nothing.
+onstart:
+    PLAN.write_settings()
+
+
+
 # The versions of the libraries that decode: another one may give other numbers.
 READERS = {name: version(name) for name in ("av", "decord", "pillow", "torchvision", "torchaudio")}
 
@@ -32,3 +39,4 @@ if "gpu" not in workflow.global_resources:
 wildcard_constraints:
     group="|".join(PLAN.groups),
     part=r"\d+",
+    batch=r"\d+",

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import copy
 import math
+import os
 import statistics
 import subprocess
 import sys
@@ -22,6 +23,8 @@ import torch
 from concord.fuse import build_head, ccc_loss
 from concord.fuse.settings import ExperimentSettings
 
+RETURNED = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}
+"""Gives a tensor's memory back with the tensor, so that the peak is what lived at once."""
 DIMS = {"audio/resnet18": 512, "visual/resnet18": 512}
 
 
@@ -197,9 +200,12 @@ def resident(field):
 
 
 def memory(way, batch):
-    """Print the memory of three steps of rjcma at L = 300."""
+    """Print the memory of three steps of rjcma at L = 300, code that they load left out."""
+    small = made("rjcma", 300, 1, 128)
+    stepper(*small, ours if way == "ours" else naive)()
     head, given, labels = made("rjcma", 300, batch, 128)
     step = stepper(head, given, labels, ours if way == "ours" else naive)
+    Path("/proc/self/clear_refs").write_text("5")
     before = resident("VmRSS")
     for _ in range(3):
         step()
@@ -227,7 +233,10 @@ def main() -> None:
     command = [sys.executable, __file__, "--batch", str(options.batch), "--memory"]
     held = {}
     for way in ("ours", "naive"):
-        runs = [subprocess.run([*command, way], check=True, capture_output=True) for _ in range(3)]
+        runs = [
+            subprocess.run([*command, way], check=True, capture_output=True, env=RETURNED)
+            for _ in range(3)
+        ]
         held[way] = statistics.median(float(run.stdout) for run in runs)
     print(f"rjcma, L 300, width 128: {held['ours']:.0f} MiB, naive {held['naive']:.0f} MiB")
 

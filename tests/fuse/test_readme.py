@@ -9,7 +9,11 @@ import yaml
 from concord.fuse import build_head, train
 from concord.fuse.catalogue import HEADS
 from concord.fuse.reference_jca import JcaTbiom
+from concord.fuse.run import Run
 from concord.fuse.settings import ExperimentSettings, TrainingSettings, WindowSettings
+from concord.pipelines.config import parse_config
+
+from .conftest import STREAMS, planted, write_store
 
 README = Path(__file__).parents[2] / "fuse" / "README.md"
 
@@ -34,16 +38,36 @@ def test_a_checkpoint_of_the_field(capsys):
     assert capsys.readouterr().out == "never used by the program: ()\n"
 
 
-def test_a_head_of_ones_own(tmp_path, monkeypatch, training, validation):
+def test_a_head_of_ones_own(tmp_path, monkeypatch, problem):
     (tmp_path / "product.py").write_text(code("class Product"))
     monkeypatch.syspath_prepend(tmp_path)
     (experiment,) = yaml.safe_load(code("product:Product"))["fuse"]["experiments"]
-    experiment["streams"] = ("audio/x", "visual/x")
-    settings = ExperimentSettings(**experiment, hidden=8)
-    chosen = [rows.of_streams(settings.streams) for rows in (training, validation)]
-    window = WindowSettings(length=16)
-    run = train(*chosen, settings, window, TrainingSettings(epochs=3, batch=8), seed=0)
-    assert run.curve[-1].train_loss < run.curve[0].train_loss
+    experiment["streams"] = STREAMS
+    settings = ExperimentSettings(
+        **experiment,
+        hidden=8,
+        window=WindowSettings(length=16),
+        training=TrainingSettings(epochs=3, batch=8),
+    )
+    runs = list(train(problem, [Run(settings, seed) for seed in (0, 1)]))
+    for run in runs:
+        assert run.curve[-1].train_loss < run.curve[0].train_loss
+
+
+def test_a_grid_in_python(tmp_path, monkeypatch, capsys):
+    write_store(tmp_path / "store", [planted(seed=1), planted(tracks=3, seed=2, split="val")])
+    monkeypatch.chdir(tmp_path)
+    text = code("Grid(").replace("results/demo/store", "store").replace('"demo"', '"made"')
+    exec(text.replace("/resnet18", "/x").replace("jca = Exp", "jca = Exp"), {})
+    assert float(capsys.readouterr().out.splitlines()[-1]) > 0.3
+
+
+def test_the_configuration_is_one():
+    text = code("head: [concat, jca, rjcma]")
+    streams = {"visual/i3d": {"weights": "seeded"}, "audio/resnet18": {"weights": "seeded"}}
+    config = parse_config({**yaml.safe_load(text), "streams": streams})
+    assert len(config.fuse.experiments) == 18
+    assert len({experiment.fold for experiment in config.fuse.experiments}) == 6
 
 
 # The table's formulas for two modalities of width 5 and 7 (jmt: 6), L 4, k 3, d 2, 3 recursions.

@@ -28,11 +28,17 @@ def experiment(name, head, base):
         "streams": ["audio/resnet18@3fa9c1d2"],
         "width": 128,
         "encoder": "none",
+        "fold": "official",
+        "window": {"preset": "short", "length": 32},
         "settings": {"length": 32, "rate": base},
         "seeds": [0, 1, 2],
         "rows": 700,
+        "filled": 0,
+        "without_value": [],
+        "in_quarantine": [],
         "parameters": 123456,
         "scores": {kind: score(of) for kind, of in values.items()},
+        "intervals": {kind: [of[0] - 0.05, of[2] + 0.05] for kind, of in values.items()},
         "runs": [{"seed": seed, **run} for seed in range(3)],
     }
 
@@ -47,6 +53,7 @@ def results():
     prediction = {"valence": series, "arousal": series}
     trace = {
         "times": times,
+        "clock": True,
         "labels": {"valence": labels, "arousal": labels},
         "predictions": dict.fromkeys(names, prediction | spread),
     }

@@ -74,7 +74,7 @@ def test_a_stream_that_is_not_configured():
 def test_the_configuration_is_printed_in_full():
     found = json.loads(concord("data", "config", "--config", '{"parts": 7}').stdout)
     assert found["parts"] == 7
-    assert found["fuse"]["window"]["length"] == 32
+    assert found["fuse"]["window"]["preset"] == "short"
 
 
 def test_heads_are_listed():

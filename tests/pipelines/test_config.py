@@ -9,6 +9,7 @@ import pytest
 import yaml
 from concord.cache import ConfigError
 from concord.extract.settings import AudioSettings, VisualSettings
+from concord.fuse.settings import WindowSettings
 from concord.pipelines.config import Config, load_config, parse_config
 from concord.pipelines.schema import json_schema
 
@@ -67,11 +68,70 @@ WRONG = [
         {"streams": {"audio/resnet18": {}}, "groups": {n: ["audio/resnet18"] for n in "ab"}},
         r"groups\.b: stream 'audio/resnet18' is in group 'a' too",
     ),
-    ({"fuse": {"window": {"length": 4}}}, r"hop_scoring: expected 1 to length \(4\).*found 8"),
-    ({"fuse": {"window": {"hop": 0}}}, r"window\.hop: expected at least 1, found 0"),
+    (
+        {"fuse": {"window": {"length": 4, "hop_scoring": 8}}},
+        r"fuse\.window\.hop_scoring: expected 1 to length \(4\), so that every row.*found 8",
+    ),
+    (
+        {"fuse": {"window": {"preset": "livia", "hop_scoring": 513}}},
+        r"hop_scoring: expected 1 to length \(16\) times dilation \(32\) = 512.*found 513",
+    ),
+    ({"fuse": {"window": {"hop_scoring": -1}}}, r"window\.hop_scoring: expected 1 to .*found -1"),
+    ({"fuse": {"window": {"hop": -1}}}, r"window\.hop: expected at least 1, found -1"),
+    ({"fuse": {"window": {"length": -1}}}, r"window\.length: expected at least 1, found -1"),
+    ({"fuse": {"window": {"dilation": -1}}}, r"window\.dilation: expected at least 1, found -1"),
+    ({"fuse": {"window": {"preset": "livea"}}}, r"window\.preset: .*did you mean 'livia'\?"),
     ({"fuse": {"training": {"seeds": []}}}, r"seeds: expected at least one, found \[\]"),
     ({"fuse": {"training": {"seeds": [1, 1]}}}, r"seeds: expected each once, found \[1, 1\]"),
+    ({"fuse": {"training": {"seeds": [-1]}}}, r"seeds: expected 0 or more each, found \[-1\]"),
     ({"fuse": {"training": {"epochs": 0}}}, r"epochs: expected at least 1, found 0"),
+    ({"fuse": {"training": {"patience": 0}}}, r"training\.patience: expected at least 1, found 0"),
+    ({"fuse": {"training": {"batch": 0}}}, r"training\.batch: expected at least 1, found 0"),
+    ({"fuse": {"training": {"every": 0}}}, r"training\.every: expected at least 1, found 0"),
+    ({"fuse": {"training": {"warmup": -1}}}, r"training\.warmup: expected 0 or more, below .* -1"),
+    (
+        {"fuse": {"training": {"warmup": 3, "epochs": 3}}},
+        r"training\.warmup: expected 0 or more, below epochs \(3\), found 3",
+    ),
+    ({"fuse": {"training": {"lr": 0}}}, r"training\.lr: expected more than 0, found 0\.0"),
+    (
+        {"fuse": {"training": {"lr": float("nan")}}},
+        r"training\.lr: expected more than 0, found nan",
+    ),
+    ({"fuse": {"training": {"clip": 0}}}, r"training\.clip: expected more than 0, found 0\.0"),
+    ({"fuse": {"training": {"momentum": 1}}}, r"training\.momentum: expected 0 or more and less"),
+    (
+        {"fuse": {"training": {"momentum": -0.1}}},
+        r"training\.momentum: expected 0 or more and less",
+    ),
+    (
+        {"fuse": {"training": {"decay": 1}}},
+        r"training\.decay: expected more than 0 and less than 1",
+    ),
+    (
+        {"fuse": {"training": {"decay": 0}}},
+        r"training\.decay: expected more than 0 and less than 1",
+    ),
+    ({"fuse": {"training": {"weight_decay": -0.1}}}, r"weight_decay: expected 0 or more, found -0"),
+    (
+        {"fuse": {"training": {"lr": [1e-3, 1e-4]}}},
+        r"fuse\.training\.lr: expected float, .*go into an entry of fuse\.experiments",
+    ),
+    (
+        {"fuse": {"training": {"optimiser": ["adam", "sgd"]}}},
+        r"training\.optimiser: expected one of .*go into an entry of fuse\.experiments",
+    ),
+    ({"fuse": {"smoothing": "box:0"}}, r"fuse\.smoothing: unknown smoothing 'box:0'"),
+    ({"fuse": {"smoothing": "box:9,"}}, r"fuse\.smoothing: unknown smoothing 'box:9,'"),
+    (
+        {"fuse": {"smoothing": "box:9", "protocol": "livia"}},
+        r"fuse\.smoothing: protocol 'livia' smooths by itself",
+    ),
+    ({"fuse": {"protocol": "oficial"}}, r"fuse\.protocol: .*did you mean 'official'\?"),
+    ({"fuse": {"resamples": 99}}, r"fuse\.resamples: expected at least 100, found 99"),
+    ({"fuse": {"batches": 0}}, r"fuse\.batches: expected at least 1, found 0"),
+    ({"fuse": {"memory": -1}}, r"fuse\.memory: expected at least 0, found -1\.0"),
+    ({"fuse": {"traces": -1}}, r"fuse\.traces: expected at least 0, found -1"),
     (
         {"fuse": {"experiments": [{"head": "concat", "streams": []}]}},
         r"experiments\[0\]\.streams: expected at least one",
@@ -88,7 +148,7 @@ WRONG = [
             "streams": {"audio/resnet18": {}},
             "fuse": {"experiments": [{"head": "concat", "streams": ["audio/resnet18"]}] * 2},
         },
-        "listed twice",
+        r"experiments\[1\]: .*'concat' over audio/resnet18 is listed twice, by .*\[0\] too",
     ),
     ({"data": ["demo"]}, "data: expected keys and values"),
     (["demo"], "configuration: expected keys and values"),
@@ -126,6 +186,33 @@ def test_numbers_that_yaml_takes_for_text():
 def test_the_printed_configuration_reads_back():
     config = load_config(DEMO)
     assert load_config(json.dumps(dataclasses.asdict(config))) == config
+
+
+def test_whole_tracks_have_no_length_and_no_hops():
+    window = {"preset": "whole", "length": -1, "hop": -1, "hop_scoring": -1}
+    assert parse_config({"fuse": {"window": window}}).fuse.window.resolved().length == 0
+
+
+@pytest.mark.parametrize(
+    "window",
+    [
+        {"length": 8, "hop_scoring": 8},
+        {"length": 8, "dilation": 2, "hop_scoring": 16},
+        {"preset": "livia", "hop_scoring": 512},
+        {"preset": "sucv", "hop": 1000},
+        {"length": 1},
+    ],
+)
+def test_windows_that_predict_every_row(window):
+    assert dataclasses.asdict(parse_config({"fuse": {"window": window}}).fuse.window) == {
+        **dataclasses.asdict(WindowSettings()),
+        **window,
+    }
+
+
+@pytest.mark.parametrize("smoothing", ["none", "box:1", "box:20", "box:20,50"])
+def test_smoothing(smoothing):
+    assert parse_config({"fuse": {"smoothing": smoothing}}).fuse.smoothing == smoothing
 
 
 def test_folders_are_tidied():

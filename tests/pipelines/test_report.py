@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 import xml.etree.ElementTree as ET
+from copy import deepcopy
 from html.parser import HTMLParser
 
 import pytest
@@ -62,6 +63,9 @@ def test_numbers_are_those_of_the_input(write, results):
         for kind, of in given["scores"].items():
             assert float(line[f"{kind}_mean"]) == record[f"{kind}_mean"] == of["mean"]
             assert float(line[f"{kind}_std"]) == record[f"{kind}_std"] == of["std"]
+            low, high = given["intervals"][kind]
+            assert (record[f"{kind}_low"], record[f"{kind}_high"]) == (low, high)
+            assert (float(line[f"{kind}_low"]), float(line[f"{kind}_high"])) == (low, high)
     assert "seconds" not in page.with_name("report.json").read_text()
 
 
@@ -70,7 +74,7 @@ def test_page_names_everything_and_loads_nothing(write, results):
     for text in (*(e["name"] for e in results["experiments"]), "no moov", "in quarantine"):
         assert text in page
     assert "2 of 13 sources in quarantine, 3 allowed" in page
-    assert "0.150 ahead of mean / visual (their intervals do not overlap)" in page
+    assert "0.150 ahead of mean / visual (their spreads over seeds do not overlap)" in page
     assert set(re.findall(r"https?://[^\"' ]*", page)) == {"http://www.w3.org/2000/svg"}
     seen = parse(page)
     assert not [attrs for _, attrs in seen if "src" in attrs]
@@ -98,6 +102,77 @@ def test_hostile_text_is_escaped(write, coverage, results):
     assert not {"img"} & {tag for tag, _ in seen}
     assert not [attrs for _, attrs in seen if any(key.startswith("on") for key in attrs)]
     assert len(list(csv.reader(page.with_name("report.csv").open()))) == 4
+
+
+def table_of(page):
+    """The table of results as text: headings, then the cells of each line."""
+    table = page.partition('<table class="results">')[2].partition("</table>")[0]
+    table = re.sub(r"<svg.*?</svg>", "", table, flags=re.DOTALL)
+    cells = [re.findall(r"<t[hd].*?>(.*?)</t[hd]>", row) for row in table.split("<tr>")[1:]]
+    return [[re.sub(r"<.*?>", "  ", cell).strip() for cell in row] for row in cells]
+
+
+def parts(cell):
+    return [part for part in re.split(" {2,}", cell) if part]
+
+
+def test_intervals_and_counts_are_in_the_table(write, results):
+    second = results["experiments"][1]
+    second.update(filled=70, without_value=["video9"], in_quarantine=["video9", "102_<left>"])
+    results["experiments"][2]["intervals"] = dict.fromkeys(("valence", "arousal", "score"))
+    page = write()
+    heads, first, third, last = table_of(page.read_text())
+    at = heads.index("Mean")
+    assert first[at].split() == ["0.510", "±", "0.012", "[0.45,", "0.57]"]
+    assert third[at].split() == ["0.360", "±", "0.012"]
+    assert parts(last[heads.index("Rows")]) == ["700", "70 filled"]
+    told = ["concat (paper)", "1 track without any value", "2 tracks in quarantine"]
+    assert parts(last[0])[1:] == told
+    assert 'title="video9, 102_&lt;left&gt;"' in page.read_text()
+    assert "700 rows of val scored, 0 to 70 of them filled, smoothing: none" in page.read_text()
+    lines = list(csv.DictReader(page.with_name("report.csv").open()))
+    counts = [[line[name] for line in lines] for name in ("filled", "without_value")]
+    assert counts == [["0", "70", "0"], ["0", "1", "0"]]
+    assert [line["in_quarantine"] for line in lines] == ["0", "2", "0"]
+    assert [line["score_low"] == "" for line in lines] == [False, False, True]
+
+
+def test_folds_are_told_and_compared_within_one(write, results):
+    for number, one in enumerate(results["experiments"]):
+        one.update(fold=f"six:{number}", rows=700 + number)
+    page = write()
+    _, *rows = table_of(page.read_text())
+    heads = ["jca", "mean", "concat"]
+    told = [f"{head} (paper), fold six:{i}" for head, i in zip(heads, (0, 2, 1), strict=True)]
+    assert [parts(row[0])[1] for row in rows] == told
+    text = page.read_text()
+    assert "(700 to 702 rows of each fold scored" in text
+    assert "3 folds, each with tracks of its own: scores compare within one." in text
+    # Each is the best of its fold.
+    assert text.count('<td class="number best"') == 9
+    lines = list(csv.DictReader(page.with_name("report.csv").open()))
+    assert [line["fold"] for line in lines] == ["six:0", "six:1", "six:2"]
+
+
+def test_many_experiments_are_a_page_that_can_be_read(write, results):
+    one = results["experiments"][0]
+    results["experiments"] = [
+        {**deepcopy(one), "name": f"jca / audio+visual, width {number}"} for number in range(200)
+    ]
+    for number, each in enumerate(results["experiments"]):
+        each["scores"]["score"]["mean"] = number / 1000
+    names = [each["name"] for each in results["experiments"]]
+    shown = names[-12:]
+    for trace in results["traces"]:
+        series = next(iter(trace["predictions"].values()))
+        trace["predictions"] = dict.fromkeys(shown, series)
+    page = write().read_text()
+    parse(page)
+    assert len(table_of(page)) == 201
+    assert page.count('<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 280') == 24
+    assert "Of the 24 best experiments" in page
+    assert page.count('type="checkbox"') == 12
+    assert len(list(csv.reader((write().with_name("report.csv")).open()))) == 201
 
 
 def drop(*path):
@@ -177,6 +252,19 @@ def test_two_writes_are_identical(write):
         ("results", ("traces", 0, "times"), [0.0], r"labels.valence': expected 1 values, found 40"),
         ("results", ("traces", 0, "predictions", "y"), {"valence": [], "arousal": []}, "'traces"),
         ("results", ("protocol", "filled"), float("nan"), "NaN is not JSON"),
+        ("results", ("experiments", 0, "fold"), 3, r"'experiments\[0\].fold': expected text"),
+        ("results", ("experiments", 0, "window"), [], r"\[0\].window': expected an object"),
+        ("results", ("experiments", 2, "filled"), None, r"\[2\].filled': expected a whole number"),
+        ("results", ("experiments", 0, "without_value"), "x", r"without_value': expected a list"),
+        ("results", ("experiments", 0, "in_quarantine"), [3], r"in_quarantine\[0\]': expected te"),
+        ("results", ("experiments", 0, "intervals", "score"), 0.5, "score': expected a list"),
+        (
+            "results",
+            ("experiments", 1, "intervals", "arousal"),
+            [0.5],
+            r"'experiments\[1\].intervals.arousal': expected 2 values, found 1 values",
+        ),
+        ("results", ("traces", 0, "clock"), 1, r"traces\[0\].clock': expected true or false"),
         (
             "coverage",
             ("streams", "audio/resnet18", "dim"),

@@ -20,10 +20,20 @@ def test_geometry():
 
 
 def test_a_score_lands_on_its_pixel():
-    row = charts.interval_row([7], [0.25], 0.25, 0.1, charts.Scale(0, 1, 0, 160))
-    circle = ET.fromstring(row).find(".//{*}circle")
+    score = {"mean": 0.25, "std": 0.1, "values": [0.25]}
+    row = ET.fromstring(charts.interval_row([7], score, [0.125, 0.5], charts.Scale(0, 1, 0, 160)))
+    circle = row.find(".//{*}circle")
     assert circle.get("cx") == "40"
     assert circle[0].text == "seed 7: 0.25"
+    whiskers = [line for line in row.iter() if "whisker" in line.get("class", "")]
+    assert [(line.get("x1"), line.get("x2")) for line in whiskers] == [
+        ("20", "80"),
+        ("20", "20"),
+        ("80", "80"),
+    ]
+    undefined = {"mean": None, "std": None, "values": [None]}
+    bare = charts.interval_row([7], undefined, None, charts.Scale(0, 1, 0, 160))
+    assert "whisker" not in bare
     panel = traces.trace_panel("t: valence", [0, 1, 2], [None, 0.0, 0.5], [], ((0, 2), (-1, 1)))
     assert ET.fromstring(panel).find(".//{*}path").get("d") == "M500 78L1000 39"
 
@@ -31,7 +41,8 @@ def test_a_score_lands_on_its_pixel():
 def test_bands_stay_within_their_panel():
     prediction = {"valence": [0.0, 1.0], "arousal": [0.0, 0.5], "valence_std": [0.9, 0.5]}
     labels = {"valence": [0.1, None], "arousal": [None, 0.2]}
-    trace = {"track": "t", "times": [0.0, 1.0], "labels": labels, "predictions": {"x": prediction}}
+    trace = {"track": "t", "times": [0.0, 1.0], "clock": True, "labels": labels}
+    trace["predictions"] = {"x": prediction}
     figure = ET.fromstring(traces.track_figure(trace, ["x"], hidden=False))
     (band,) = (path for path in figure.iter() if path.get("class") == "band e0 c0")
     heights = [float(y) for y in re.findall(r" ([-.0-9]+)", band.get("d"))]

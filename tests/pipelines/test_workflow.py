@@ -87,8 +87,9 @@ def test_from_media_to_a_report(ran):
     for entry in coverage["quarantine"]:
         assert entry["source"] in page
         assert entry["message"].split(":")[1].strip()[:20] in page
-    table = (results / "report" / "report.csv").read_text().splitlines()
-    assert len(table) == 2
+    for table in ("report/report.csv", "results.csv"):
+        assert len((results / table).read_text().splitlines()) == 2
+    assert (results / "results.md").read_text().count("\n") == 3
 
 
 def test_the_store_holds_every_track(ran):
@@ -126,7 +127,8 @@ def test_another_head_trains_only(copy):
     assert jobs(done) == {"all": 1, "fuse": 1, "report": 1}
     touched = changed(before, contents(copy / "results"))
     tops = {path.parts[0] for path in touched}
-    assert tops <= {"results.json", "runs", "report", "logs"}
+    files = {f"results.{kind}" for kind in ("json", "csv", "md")}
+    assert tops == {*files, "settings", "runs", "report", "logs"}
     # The run of jca with each seed is kept; only concat's two are new.
     assert len({path.parts[1] for path in touched if path.parts[0] == "runs"}) == 2
 
@@ -185,6 +187,43 @@ def test_a_group_shares_one_job_and_gives_the_same_numbers(copy):
         json.loads((copy / name / "results.json").read_text()) for name in ("results", "grouped")
     ]
     assert numbers[0] == numbers[1]
+
+
+@pytest.mark.slow
+def test_batches_train_and_one_job_scores(copy):
+    """Widths differ in the head's structure: three experiments, three groups of runs."""
+    experiments = [{"head": "concat", "streams": STREAMS, "width": [4, 5, 6]}]
+    fuse = {**TINY["fuse"], "experiments": experiments, "batches": 2}
+    done = snakemake(copy, {**TINY, "fuse": fuse})
+    assert done.returncode == 0, done.text
+    assert jobs(done) == {"all": 1, "fuse": 1, "fuse_batch": 2, "report": 1}
+    results = copy / "results"
+    receipts = [json.loads((results / "batches" / f"{i}of2.json").read_text()) for i in range(2)]
+    parts = [set(receipt["runs"]) for receipt in receipts]
+    assert [len(part) for part in parts] == [4, 2]
+    scored = json.loads((results / "results.json").read_text())
+    runs = {run["digest"] for e in scored["experiments"] for run in e["runs"]}
+    assert runs == parts[0] | parts[1]
+    assert "6/6 after" in (results / "logs" / "fuse.log").read_text().splitlines()[0]
+    # Another protocol is a matter of scores; another batch count trains nothing.
+    done = snakemake(copy, {**TINY, "fuse": {**fuse, "protocol": "sucv"}})
+    assert jobs(done) == {"all": 1, "fuse": 1, "report": 1}
+    before = contents(results / "runs")
+    done = snakemake(copy, {**TINY, "fuse": {**fuse, "batches": 3}})
+    assert jobs(done) == {"all": 1, "fuse": 1, "fuse_batch": 3, "report": 1}
+    assert contents(results / "runs") == before
+    assert json.loads((results / "results.json").read_text()) == scored
+
+
+@pytest.mark.slow
+def test_a_thousand_experiments(copy):
+    rates = [number / 1e5 for number in range(1, 1001)]
+    experiments = [{"head": "concat", "streams": STREAMS[:1], "width": 4, "hidden": 4}]
+    experiments[0]["training"] = {"lr": rates, "epochs": 1, "seeds": [0]}
+    done = snakemake(copy, {**TINY, "fuse": {**TINY["fuse"], "experiments": experiments}})
+    assert done.returncode == 0, done.text
+    table = (copy / "results" / "results.csv").read_text().splitlines()
+    assert len(table) == 1001
 
 
 @pytest.mark.slow
