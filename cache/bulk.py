@@ -47,7 +47,7 @@ def read_chunks(path: Path, layout: Layout, first: int, out: NDArray[Any]) -> No
 
 def _read(handle: int, layout: Layout, first: int, content: NDArray[np.uint8]) -> None:
     """Read chunks that follow each other into the rows of `content`."""
-    parts: list[Any] = list(content)
+    parts: Any = list(content)
     start, wanted = layout.offset + first * layout.stride, len(parts) * layout.stride
     if layout.kind == "contiguous":
         found = os.preadv(handle, parts, start)
@@ -55,9 +55,8 @@ def _read(handle: int, layout: Layout, first: int, content: NDArray[np.uint8]) -
     else:
         stored = np.empty(len(parts), "<u4")
         crcs = stored.view(np.uint8).reshape(-1, CRC_BYTES)
-        found = os.preadv(
-            handle, [x for pair in zip(parts, crcs, strict=True) for x in pair], start
-        )
+        buffers: Any = [x for pair in zip(parts, crcs, strict=True) for x in pair]
+        found = os.preadv(handle, buffers, start)
         expected = stored.tolist()
     if found != wanted:
         raise layout.damaged(first, "the file is shorter than it was")
