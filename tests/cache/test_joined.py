@@ -2,12 +2,18 @@
 
 import numpy as np
 import pytest
-from concord.cache import FeatureStore, NewItem, ShardFormat, StoreError
+from concord.cache import FeatureStore, NewItem, ShardFormat, StoreError, arrays
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 DIM = 6
 ROWS = (700, 3, 256, 1, 5000, 1300, 255, 40)
+
+
+@pytest.fixture(autouse=True)
+def few_rows_are_many(monkeypatch):
+    """They are read past the map, as long stretches are."""
+    monkeypatch.setattr(arrays, "LONG", 1)
 
 
 def values(number, kind):
