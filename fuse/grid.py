@@ -16,7 +16,7 @@ from ..cache import DataError, FeatureStore, Manifest, TrainingError, digest
 from .checkpoint import SECONDS, SUFFIX, Checkpoint
 from .evaluate import Problem
 from .finished import check_tensorboard, publish
-from .folds import Fold, fold_of
+from .folds import Fold, fold_of, straddling
 from .groups import grouped, why_apart
 from .results import experiment_names
 from .rows import LABELS, Rows, load_rows
@@ -146,6 +146,13 @@ class Grid:
     ) -> None:
         problem = self.problem(group[0].experiment)
         teller.told_of(self.rows.told)
+        fold = group[0].experiment.fold
+        both = straddling(self.rows.tracks, self._folds[fold])
+        if both:
+            teller.told_of(
+                f"fold {fold}: {len(both)} recordings have tracks on both sides: "
+                f"{', '.join(both[:5])}{', …' if len(both) > 5 else ''}; grouped folds have none"
+            )
         for runs, checkpoint in self._portions(problem, group, missing, teller):
             for run in runs:
                 run.together = tuple(other.seed for other in runs)

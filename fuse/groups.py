@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 MOST = 16
 """Members of an ensemble: their activations are held at once."""
+ROWS = 65_536
+"""Rows of a step at most, of all members together."""
 WIDEST = 256
 """On a processor, the widest joined rows with which several members at once are faster: beyond,
 each fills the processor's caches on its own."""
@@ -39,11 +41,16 @@ def grouped(runs: Sequence[Run]) -> list[list[Run]]:
     groups: dict[str, list[Run]] = {}
     for run in runs:
         groups.setdefault(shared(run.experiment), []).append(run)
-    return [
-        group[first : first + MOST]
-        for group in groups.values()
-        for first in range(0, len(group), MOST)
-    ]
+    cut: list[list[Run]] = []
+    for group in groups.values():
+        size = _most(group[0].experiment)
+        cut += [group[first : first + size] for first in range(0, len(group), size)]
+    return cut
+
+
+def _most(experiment: ExperimentSettings) -> int:
+    rows = experiment.training.batch * (experiment.window.resolved().length or 1)
+    return max(1, min(MOST, ROWS // rows))
 
 
 def why_apart(

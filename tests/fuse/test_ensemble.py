@@ -177,3 +177,5 @@ def test_runs_that_differ_in_structure_are_apart():
     ]
     many = [Run(experiment("concat"), seed) for seed in range(40)]
     assert [len(group) for group in grouped(many)] == [16, 16, 8]
+    long = experiment("concat", training=TrainingSettings(batch=1311))
+    assert [len(group) for group in grouped([Run(long, seed) for seed in range(9)])] == [4, 4, 1]

@@ -223,6 +223,18 @@ def test_folds_train_and_validate_on_other_tracks(stored, tmp_path):
     assert [e["name"] for e in found][1] == "concat / audio, fold six:1"
 
 
+def test_recordings_on_both_sides_of_a_fold_are_told(stored, tmp_path):
+    store, manifest = stored
+    tracks = [dataclasses.replace(t, family="one") for t in manifest.split("train")]
+    manifest = dataclasses.replace(manifest, tracks=(*tracks, *manifest.split("val")))
+    folds = [dataclasses.replace(CONCAT, fold=fold) for fold in ("official", "six:1")]
+    told = train((store, manifest), tmp_path, with_experiments(*folds))[2]
+    texts = [text for text in told if isinstance(text, str) and "both sides" in text]
+    assert texts == [
+        "fold six:1: 1 recordings have tracks on both sides: one; grouped folds have none"
+    ]
+
+
 def broken(folder, split, track, row):
     """A store in which one number of a row is more than float16 can hold."""
     parts = [planted(seed=1), planted(tracks=3, seed=2, split="val")]
