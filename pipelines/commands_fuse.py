@@ -87,7 +87,7 @@ def train(
     from ..cache import ConfigError
     from ..cache.atomic import write_json
     from ..fuse.scores import Scores
-    from .device import held_device, set_up_torch
+    from .device import held_device, keep_memory, set_up_torch
     from .grids import opened_grid, portion
     from .progress import note, progress
 
@@ -98,6 +98,7 @@ def train(
             "--markdown; run again without --batch when all batches are done"
         )
     set_up_torch(threads)
+    keep_memory()
     with held_device(device) as held, progress("fuse") as told:
         grid = opened_grid(**where, device=held)
         digests = grid.train(told, note, part)

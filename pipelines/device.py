@@ -21,9 +21,10 @@ def set_up_torch(threads: int) -> None:
     """Bound torch's threads on the processor (0: torch's choice), and ask for repeatable sums in
     full float32, which recipes promise.
     """  # noqa: D205
+    # Without it, cuBLAS refuses to work under deterministic algorithms.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     import torch
 
-    keep_memory()
     if threads:
         torch.set_num_threads(threads)
     torch.backends.cudnn.allow_tf32 = False
@@ -35,8 +36,8 @@ def set_up_torch(threads: int) -> None:
 def keep_memory() -> None:
     """Ask the C library to keep the memory of freed tensors instead of giving it back.
 
-    The next step needs it again, and getting pages from the system anew costs more than the
-    arithmetic on them. Elsewhere than with glibc nothing happens.
+    A next step of training needs it again, and getting pages from the system anew costs more than
+    the arithmetic on them. Elsewhere than with glibc nothing happens.
     """
     try:
         libc = ctypes.CDLL("libc.so.6")

@@ -24,7 +24,7 @@ from concord.fuse.settings import ExperimentSettings, TrainingSettings, WindowSe
 from concord.fuse.sources import Resident
 from concord.fuse.state import State
 from concord.fuse.training import Steps, build
-from concord.pipelines.device import set_up_torch
+from concord.pipelines.device import keep_memory, set_up_torch
 
 STREAMS = ("audio/resnet18", "visual/resnet18")
 SEEDS = range(8)
@@ -70,6 +70,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     set_up_torch(options.threads)
+    keep_memory()
     given = problem()
     for width in options.widths:
         experiment = ExperimentSettings(

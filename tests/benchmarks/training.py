@@ -30,7 +30,7 @@ from concord.fuse.scaling import Scaling
 from concord.fuse.settings import ExperimentSettings, TrainingSettings, WindowSettings
 from concord.fuse.state import State
 from concord.fuse.training import Steps, build
-from concord.pipelines.device import set_up_torch
+from concord.pipelines.device import keep_memory, set_up_torch
 
 STREAMS = ("audio/resnet18", "visual/resnet18")
 DIM = 512
@@ -330,6 +330,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     set_up_torch(options.threads)
+    keep_memory()
     if options.memory:
         held_memory(options.store, options.memory)
         return
