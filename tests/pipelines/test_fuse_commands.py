@@ -44,6 +44,7 @@ def torch_as_it_is():
     """Leave this process's torch alone."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(device, "set_up_torch", lambda _: None)
+        patch.setattr(device, "keep_memory", lambda: None)
         yield
 
 
