@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from ..cache.atomic import atomic_write
+from ..cache.atomic import TEMPORARY, atomic_write
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from .state import State
 
 SUFFIX = ".safetensors"
+LEFT = 3600.0
+"""Seconds after which an unfinished write is nobody's."""
 SECONDS = 30.0
 """Between two checkpoints: the most work that a kill can cost."""
 
@@ -55,6 +58,14 @@ class Checkpoint:
             if members and set(missing) <= set(members) <= set(group):
                 return cls(path, members, seconds)
         return None
+
+    @staticmethod
+    def tidy(folder: Path) -> None:
+        """Delete what killed writes left behind an hour ago or earlier."""
+        for path in folder.glob(f"{TEMPORARY}*"):
+            with suppress(FileNotFoundError):
+                if time.time() - path.stat().st_mtime > LEFT:
+                    path.unlink()
 
     @property
     def due(self) -> bool:

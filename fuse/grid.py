@@ -125,6 +125,7 @@ class Grid:
         """
         if any(run.experiment.training.tensorboard for run in self.runs):
             check_tensorboard()
+        Checkpoint.tidy(self.folder / TRAINING)
         groups = grouped(self.runs)[batch[0] :: batch[1]]
         wanted = [run for group in groups for run in group]
         teller = _Teller(progress, note, len(wanted), sum(self.finished(run) for run in wanted))

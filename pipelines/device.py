@@ -28,7 +28,8 @@ def set_up_torch(threads: int) -> None:
     if threads:
         torch.set_num_threads(threads)
     torch.backends.cudnn.allow_tf32 = False
-    torch.use_deterministic_algorithms(True)
+    # As use_deterministic_algorithms(True), without loading the compiler for a second and a half.
+    torch.set_deterministic_debug_mode("error")
     # What nobody reads need not be filled; it would be done anew for every result.
     torch.utils.deterministic.fill_uninitialized_memory = False  # pyright: ignore[reportAttributeAccessIssue]
 

@@ -184,13 +184,20 @@ def same(path, at):
     writer.publish()
 
 
+LEAST = 6
+"""Publishes of a writer."""
+
+
 def write(path, seconds, seed):
-    """Publish items that other writers publish too, and manifests of what is there."""
+    """Publish items that other writers publish too, and manifests of what is there.
+
+    On a busy disk it takes longer, until there were a few publishes.
+    """
     store, chance, done = FeatureStore(path), random.Random(seed), Counter()
     stream = store.create_stream(NAME, RECIPE)
     start = time.monotonic()
     with stream.writer({"writer": seed}) as writer:
-        while (spent := time.monotonic() - start) < seconds:
+        while (spent := time.monotonic() - start) < seconds or done["publishes"] < LEAST:
             newest = 8 + int(spent * 8)
             group = chance.randrange(max(0, newest - 20), newest)
             for k in range(3 * group, 3 * group + 5):

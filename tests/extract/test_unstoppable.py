@@ -20,6 +20,7 @@ from .broken import BAD, GOOD, KILLED, ROWS, build
 
 RUN = f"""
 import sys
+from contextlib import suppress
 from pathlib import Path
 import torch
 from concord.cache import FeatureStore
@@ -34,6 +35,10 @@ def killing(pool, decoder, again):
     if pool._busy[decoder].request.path.stem == {KILLED!r}:
         decoder._child.kill()
         decoder._child.join()
+        # What it had sent by then is lost, too: on a busy machine that may be everything.
+        with suppress(EOFError, OSError):
+            while True:
+                decoder.pipe.recv_bytes()
     yield from receive(pool, decoder, again)
 
 if __name__ == "__main__":

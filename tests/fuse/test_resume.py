@@ -121,7 +121,7 @@ def test_killed_runs_end_bit_for_bit_the_same(store, tmp_path, head, seeds, kill
     assert len(expected) == 4 * seeds
     assert found.keys() == expected.keys()
     assert found == expected
-    assert not list((tmp_path / "runs" / ".training").glob("*.safetensors"))
+    assert not list((tmp_path / "runs" / ".training").glob("[!.]*.safetensors"))
 
 
 class StopHereError(Exception):
@@ -201,3 +201,14 @@ def test_what_is_no_checkpoint_is_passed_over(tmp_path):
     (tmp_path / ".tmp-123-a.safetensors").write_bytes(b"half")
     (tmp_path / "b.safetensors").write_bytes(b"no checkpoint")
     assert Checkpoint.holding(tmp_path, ["a"], ["a"], 1.0) is None
+
+
+def test_old_leftovers_of_killed_writes_are_deleted(tmp_path):
+    names = (".tmp-1-a.safetensors", ".tmp-2-b.safetensors", "c.safetensors")
+    for name in names:
+        (tmp_path / name).write_bytes(b"half")
+    for name in names[1:]:
+        os.utime(tmp_path / name, (0, 0))
+    Checkpoint.tidy(tmp_path)
+    Checkpoint.tidy(tmp_path / "none")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [names[0], names[2]]
