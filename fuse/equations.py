@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import layer_norm
 
-from .masking import any_valid, masked_softmax, zeroed
+from .masking import any_valid, masked_softmax, silenced
 
 Valid = Mapping[str, Tensor] | None
 JMT_TOKENS = ("va", "av", "jv", "vj", "ja", "aj")
@@ -75,7 +75,7 @@ def rjcma(
     # Without joining the X_m, which would be held until the gradient is known.
     parts = W["W_J"].split([X_m.shape[-1] for X_m in X.values()])
     joined = [X_m @ part for X_m, part in zip(X.values(), parts, strict=True)]
-    J = zeroed(sum(joined, W["b_J"]), None if valid is None else any_valid(valid))
+    J = silenced(sum(joined, W["b_J"]), None if valid is None else any_valid(valid))
     del joined
     scale = math.sqrt(J.shape[-1])
     out = {"J": J}
@@ -195,7 +195,7 @@ def leader_follower(
         for part in "qkv"
     )
     present = None if valid is None else torch.stack([valid[m] for m in X], dim=-1)
-    values = zeroed(V, present)
+    values = silenced(V, present)
     A, attended = _attention(Q, K, values, present)
     F = layer_norm((attended + values).flatten(-2), W["gamma"].shape, W["gamma"], W["beta"])
     return {"out": torch.cat([X[leader], F], dim=-1), "F": F, "A": A}
@@ -261,19 +261,19 @@ def jmt(X: Mapping[str, Tensor], W: Mapping[str, Tensor], valid: Valid = None) -
         present = torch.stack([rows[q] & rows[s].any(-1, True) for q, s in JMT_TOKENS], dim=-1)
         has = {**rows}
     joined = torch.cat([X["v"], X["a"]], dim=-1) @ W["W_J"] + W["b_J"]
-    out = {"j": zeroed(joined, has["j"])}
+    out = {"j": silenced(joined, has["j"])}
     for m, x in (("v", X["v"]), ("a", X["a"]), ("j", out["j"])):
-        out[f"encoded_{m}"] = zeroed(encoder(x, _under(W, m), has[m])["x"], has[m])
+        out[f"encoded_{m}"] = silenced(encoder(x, _under(W, m), has[m])["x"], has[m])
     tokens: list[Tensor] = []
     for q, s in JMT_TOKENS:
         Q, E_s = out[f"encoded_{q}"] @ W[f"W_Q{q}"], out[f"encoded_{s}"]
         K, V = E_s @ W[f"W_K{q}{s}"], E_s @ W[f"W_V{q}{s}"]
         out[f"A_{q}{s}"], token = _attention(Q, K, V, has[s])
         tokens.append(token)
-    six = zeroed(torch.stack(tokens, dim=-2), present)
+    six = silenced(torch.stack(tokens, dim=-2), present)
     out["tokens"] = six
     out["A_s"], mixed = _attention(six @ W["W_sq"], six @ W["W_sk"], six @ W["W_sv"], present)
-    out["out"] = zeroed(mixed, present).flatten(-2)
+    out["out"] = silenced(mixed, present).flatten(-2)
     return out
 
 

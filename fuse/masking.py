@@ -15,6 +15,11 @@ def zeroed(x: Tensor, valid: Tensor | None) -> Tensor:
     return x if valid is None else torch.where(valid[..., None], x, 0.0)
 
 
+def silenced(x: Tensor, valid: Tensor | None) -> Tensor:
+    """`zeroed` for numbers that were computed here, so are finite: several times as fast."""
+    return x if valid is None else x * valid[..., None]
+
+
 def any_valid(valid: Mapping[str, Tensor]) -> Tensor:
     """Say where at least one stream or modality has a value: (…, T) each."""
     return reduce(or_, valid.values())

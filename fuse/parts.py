@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .encoders import build_encoder
-from .masking import any_valid, zeroed
+from .masking import any_valid, silenced, zeroed
 
 if TYPE_CHECKING:
     from .settings import ExperimentSettings
@@ -40,7 +40,7 @@ class Projection(nn.Module):
         for stream, layer in zip(self.streams, self.layers, strict=True):
             present = valid[stream] & rows
             x = zeroed(features[stream], present)
-            out[stream] = x if isinstance(layer, nn.Identity) else zeroed(layer(x), present)
+            out[stream] = x if isinstance(layer, nn.Identity) else silenced(layer(x), present)
         return out
 
 

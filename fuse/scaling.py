@@ -51,7 +51,9 @@ class Scaling:
     def __call__(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Scale features {stream: (…, dim)} of any type to the default type."""
         return {
-            stream: (x.to(self.mean[stream].dtype) - self.mean[stream]).mul_(self.scale[stream])
+            stream: x.to(self.mean[stream].dtype, copy=True)
+            .sub_(self.mean[stream])
+            .mul_(self.scale[stream])
             for stream, x in features.items()
         }
 

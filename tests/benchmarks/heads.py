@@ -22,6 +22,7 @@ from pathlib import Path
 import torch
 from concord.fuse import build_head, ccc_loss
 from concord.fuse.settings import ExperimentSettings
+from concord.pipelines.device import keep_memory
 
 RETURNED = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}
 """Gives a tensor's memory back with the tensor, so that the peak is what lived at once."""
@@ -222,6 +223,7 @@ def main() -> None:
     if options.memory:
         memory(options.memory, options.batch)
         return
+    keep_memory()
     for name in NAIVE:
         for length, width in ((16, 64), (16, 128)):
             middle, spent, away = ratio(name, length, options.batch, width, options.pairs)
