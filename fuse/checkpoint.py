@@ -78,7 +78,6 @@ class Checkpoint:
         Raises:
             StoreError: The disk is full; the one before is as it was.
         """
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         told = {"state": json.dumps(state.record()), "members": json.dumps(self.members)}
         atomic_write(self.path, save(state.tensors(), told))
         self._written = time.monotonic()

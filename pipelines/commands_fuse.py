@@ -9,19 +9,7 @@ from typing import Any
 import click
 
 from . import commands_scores
-from .options import (
-    AS_JSON,
-    COVERAGE,
-    CSV,
-    DATASET,
-    DEVICE,
-    MARKDOWN,
-    RESULTS,
-    RUNS,
-    SETTINGS,
-    STORE,
-    THREADS,
-)
+from .options import AS_JSON, DEVICE, THREADS, of_grid, of_tables
 
 
 @click.group("fuse")
@@ -57,14 +45,8 @@ def _takes(row: dict[str, Any]) -> str:
 
 
 @group.command()
-@SETTINGS
-@STORE
-@DATASET
-@COVERAGE
-@RUNS
-@RESULTS
-@CSV
-@MARKDOWN
+@of_grid
+@of_tables
 @click.option("--batch", default="0/1", help="i/n: only the i-th of n batches of runs, from 0.")
 @click.option("--receipt", type=click.Path(path_type=Path), help="Where to list the batch's runs.")
 @DEVICE

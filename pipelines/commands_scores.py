@@ -8,19 +8,7 @@ from typing import Any
 
 import click
 
-from .options import (
-    AS_JSON,
-    COVERAGE,
-    CSV,
-    DATASET,
-    MARKDOWN,
-    PROTOCOL,
-    RESULTS,
-    RUNS,
-    SETTINGS,
-    SMOOTHING,
-    STORE,
-)
+from .options import AS_JSON, PROTOCOL, SMOOTHING, of_grid, of_tables
 
 
 def add_to(group: click.Group) -> None:
@@ -30,14 +18,8 @@ def add_to(group: click.Group) -> None:
 
 
 @click.command()
-@SETTINGS
-@STORE
-@DATASET
-@COVERAGE
-@RUNS
-@RESULTS
-@CSV
-@MARKDOWN
+@of_grid
+@of_tables
 @PROTOCOL
 @SMOOTHING
 @click.option("--tracks", is_flag=True, help="Show every track of every experiment.")
@@ -73,11 +55,7 @@ def evaluate(
 @click.command()
 @click.argument("first")
 @click.argument("second")
-@SETTINGS
-@STORE
-@DATASET
-@COVERAGE
-@RUNS
+@of_grid
 @PROTOCOL
 @SMOOTHING
 @AS_JSON

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
 import click
+
+Command = TypeVar("Command", bound="Callable[..., Any] | click.Command")
 
 SETTINGS = click.option(
     "--config", "settings", required=True, help="Configuration file, or JSON text."
@@ -48,3 +52,17 @@ PROTOCOL = click.option(
     "--protocol", help="official, faces_only, livia or sucv; else the configuration's."
 )
 SMOOTHING = click.option("--smoothing", help="none, box:N or box:N,M; else the configuration's.")
+
+
+def of_grid(command: Command) -> Command:
+    """Add what `opened_grid` is told: which experiments, over which rows, and where runs are."""
+    for option in (RUNS, COVERAGE, DATASET, STORE, SETTINGS):
+        command = option(command)
+    return command
+
+
+def of_tables(command: Command) -> Command:
+    """Add where results are written."""
+    for option in (MARKDOWN, CSV, RESULTS):
+        command = option(command)
+    return command
