@@ -1,5 +1,7 @@
 """Rows made up in memory and in small stores."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -8,10 +10,21 @@ from concord.fuse.evaluate import Problem
 from concord.fuse.folds import fold_of
 from concord.fuse.rows import Rows
 from concord.fuse.scaling import Scaling
+from concord.fuse.settings import ExperimentSettings, TrainingSettings, WindowSettings
 from concord.fuse.sources import Resident
 
 LABEL_NAME = "labels/va"
 STREAMS = ("visual/x", "audio/x")
+BOTH = ("audio/x", "visual/x")
+CONCAT = ExperimentSettings(
+    head="concat",
+    streams=("audio/x",),
+    width=4,
+    hidden=8,
+    window=WindowSettings(length=8, hop=4),
+    training=TrainingSettings(epochs=2, seeds=(0, 1)),
+)
+JCA = dataclasses.replace(CONCAT, head="jca", streams=BOTH, k=2)
 
 
 def planted(tracks=6, rows=60, seed=0, split="train", noise=0.3):

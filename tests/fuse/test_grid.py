@@ -13,25 +13,14 @@ from concord.fuse.results import experiment_names, spread
 from concord.fuse.scaling import Scaling
 from concord.fuse.scores import Scores
 from concord.fuse.settings import (
-    ExperimentSettings,
     FuseSettings,
     TrainingSettings,
     WindowSettings,
 )
 from safetensors import safe_open
 
-from .conftest import planted, write_store
+from .conftest import BOTH, CONCAT, JCA, planted, write_store
 
-BOTH = ("audio/x", "visual/x")
-CONCAT = ExperimentSettings(
-    head="concat",
-    streams=("audio/x",),
-    width=4,
-    hidden=8,
-    window=WindowSettings(length=8, hop=4),
-    training=TrainingSettings(epochs=2, seeds=(0, 1)),
-)
-JCA = dataclasses.replace(CONCAT, head="jca", streams=BOTH, k=2)
 SETTINGS = FuseSettings(experiments=(CONCAT, JCA), traces=2, resamples=100)
 FILES = {"head.safetensors", "last.safetensors", "predictions.safetensors", "metrics.jsonl"}
 
