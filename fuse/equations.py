@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import layer_norm
 
+from .activations import tanh
 from .masking import any_valid, masked_softmax, silenced
 
 Valid = Mapping[str, Tensor] | None
@@ -42,7 +43,7 @@ def jca(X: Mapping[str, Tensor], W: Mapping[str, Tensor]) -> dict[str, Tensor]:
     scale = math.sqrt(J.shape[-1])
     out: dict[str, Tensor] = {}
     for m, X_m in X.items():
-        C = ((X_m.mT @ W[f"W_j{m}"]).div_(scale) @ J).tanh_()
+        C = tanh((X_m.mT @ W[f"W_j{m}"]).div_(scale) @ J)
         # Transposed, so that weights stand on the right: one product for all windows of a batch.
         H = (X_m.mT @ W[f"W_{m}"].mT + C @ W[f"W_c{m}"].mT).relu_().mT
         out[f"C_{m}"], out[f"H_{m}"] = C, H
@@ -80,7 +81,7 @@ def rjcma(
     scale = math.sqrt(J.shape[-1])
     out = {"J": J}
     for m, X_m in X.items():
-        C = ((X_m.mT @ W[f"W_j{m}"]).div_(scale) @ J).tanh_()
+        C = tanh((X_m.mT @ W[f"W_j{m}"]).div_(scale) @ J)
         H = (X_m @ W[f"W_c{m}"] @ C).relu_()
         out[f"C_{m}"], out[f"H_{m}"] = C, H
         out[f"X_att{m}"] = H @ W[f"W_h{m}"] + X_m
@@ -123,7 +124,7 @@ def jca_any(
     shares = columns / columns.sum(-1, keepdim=True).clamp(min=1)
     out: dict[str, Tensor] = {}
     for m, X_m in X.items():
-        C = torch.tanh(X_m @ W[f"W_j{m}"] @ J.mT / math.sqrt(d)) * shares
+        C = tanh(X_m @ W[f"W_j{m}"] @ J.mT / math.sqrt(d)) * shares
         H = torch.relu(X_m @ W[f"W_{m}"] + C @ (J @ W[f"W_c{m}"]))
         out[f"C_{m}"], out[f"H_{m}"] = C, H
         out[f"X_att{m}"] = H @ W[f"W_h{m}"] + X_m
