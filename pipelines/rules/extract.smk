@@ -24,6 +24,8 @@ rule extract:
     threads: PLAN.config.threads
     resources:
         gpu=lambda wildcards: PLAN.gpu_of(wildcards.group),
+        mem_mb=lambda wildcards, attempt: 8000 * attempt,
+        runtime=lambda wildcards, attempt: 240 * attempt,
     conda:
         "environment.yaml"
     shell:

@@ -3,6 +3,9 @@
 
 BATCHES = PLAN.config.fuse.batches
 
+# Rows in memory, as many as `fuse.memory` allows, beside the libraries and the training itself.
+FUSE_MB = 8000 + int(1024 * (PLAN.config.fuse.memory or 8))
+
 if PLAN.batches:
 
     rule fuse_batch:
@@ -22,6 +25,8 @@ if PLAN.batches:
         threads: PLAN.config.threads
         resources:
             gpu=PLAN.gpu,
+            mem_mb=lambda wildcards, attempt: FUSE_MB * attempt,
+            runtime=lambda wildcards, attempt: 240 * attempt,
         conda:
             "environment.yaml"
         shell:
@@ -51,6 +56,8 @@ rule fuse:
     threads: PLAN.config.threads
     resources:
         gpu=0 if PLAN.batches else PLAN.gpu,
+        mem_mb=lambda wildcards, attempt: FUSE_MB * attempt,
+        runtime=lambda wildcards, attempt: 240 * attempt,
     conda:
         "environment.yaml"
     shell:
