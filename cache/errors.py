@@ -43,6 +43,12 @@ class NotInStoreError(ConcordError, LookupError):
         return str(self.args[0]) if self.args else ""
 
 
+class RemoteError(ConcordError, ConnectionError):
+    """A remote cannot be reached, refuses, or does not answer as it should; it may later."""
+
+    exit_code = 10
+
+
 class BudgetError(ConcordError, RuntimeError):
     """More sources are in quarantine than the failure budget allows."""
 
@@ -55,6 +61,12 @@ class TrainingError(ConcordError, ArithmeticError):
     exit_code = 6
 
 
+class ClusterError(ConcordError, ConnectionError):
+    """A cluster has no worker to compute on, or its scheduler is gone."""
+
+    exit_code = 9
+
+
 class DamageFoundError(ConcordError):
     """Verifying a store found damage; all of it was listed."""
 
@@ -65,3 +77,9 @@ class ChangedInputsError(ConcordError):
     """Inputs are no longer what a store's items were computed from; all of them were listed."""
 
     exit_code = 8
+
+
+class UnfitDataError(ConcordError):
+    """A check found what prevents a run on a data set; all of it was listed."""
+
+    exit_code = 11

@@ -6,6 +6,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from .atomic import write_json
 from .digests import digest, parsed_digest
@@ -39,7 +40,8 @@ class Manifest:
 
     dataset: str
     edition: str
-    """Digest of the tracks, their splits, rows and label bytes: first 12 hex digits."""
+    """Name of the label release where it is known, then a digest of the tracks, their splits, rows
+    and label bytes: `ABAW6-3fa9c1d2e4b5`, or its 12 hex digits alone."""
     tracks: tuple[ManifestTrack, ...]
 
     @property
@@ -82,13 +84,17 @@ class Manifest:
             )
         _check_tracks(self.tracks, self.name)
         path = folder / f"{self.name}.json"
+        write_json(path, self.record())
+        return path
+
+    def record(self) -> dict[str, Any]:
+        """Give the manifest as it is written; its last field covers the others."""
         record = {
             "dataset": self.dataset,
             "edition": self.edition,
             "tracks": [asdict(track) for track in self.tracks],
         }
-        write_json(path, {"version": VERSION, **record, "sha256": digest(record)})
-        return path
+        return {"version": VERSION, **record, "sha256": digest(record)}
 
 
 def parse_manifest(content: bytes, where: str) -> Manifest:

@@ -66,18 +66,11 @@ class AudioStream:
         self.device = device
         self.stride = settings.stride
         self.fill: Fill = settings.fill
-        backbone = backbone_of(name, settings)
-        # It also is a backbone for pictures; the others take spectrograms or do not.
-        options = {"channels": 1, "stem": settings.stem} if backbone == "resnet18" else {}
-        network: Any = build_backbone(backbone, settings.weights, **options)
-        if network.takes != "spectrograms":
-            raise ConfigError(
-                f"{name}: backbone {backbone!r} takes {network.takes}, not spectrograms"
-            )
+        network = audio_backbone(name, settings)
         self.dim: int = network.dim
         """Length of a feature vector."""
         self.recipe = AudioRecipe(
-            backbone=backbone,
+            backbone=backbone_of(name, settings),
             weights=weights_digest(network),
             reader=reader_name(),
             spectrogram=self.preset,
@@ -111,6 +104,21 @@ class AudioStream:
     def features(self, pictures: Tensor) -> NDArray[np.float32]:
         """(B ≤ 32, 1, mels, columns) to (B, dim)."""
         return self._forward(pictures).numpy()
+
+
+def audio_backbone(name: str, settings: AudioSettings) -> Any:
+    """Build the backbone that a stream's settings name.
+
+    Raises:
+        ConfigError: Backbone or weights are not to be had, or it does not take spectrograms.
+    """
+    backbone = backbone_of(name, settings)
+    # It also is a backbone for pictures; the others take spectrograms or do not.
+    options = {"channels": 1, "stem": settings.stem} if backbone == "resnet18" else {}
+    network: Any = build_backbone(backbone, settings.weights, **options)
+    if network.takes != "spectrograms":
+        raise ConfigError(f"{name}: backbone {backbone!r} takes {network.takes}, not spectrograms")
+    return network
 
 
 class AudioItem:

@@ -17,6 +17,7 @@ from torchvision.models.video.resnet import BasicStem, Conv3DSimple, VideoResNet
 
 from ..cache import ConfigError
 from ..cache.plugins import offered, plugged_in
+from .dense import Support
 from .i3d import I3D, Edges, Variant
 from .inflate import inflate
 from .presets import PRESETS, Preset
@@ -72,6 +73,7 @@ class R3D18(VideoResNet):
     preset: Preset = PRESETS["kinetics112"]
     takes: Takes = "clips"
     clip = 16
+    support = Support(step=8, before=54, after=54, centre=0)
     heads = ("fc.",)
 
     def __init__(self) -> None:
@@ -82,6 +84,11 @@ class R3D18(VideoResNet):
         """(B, 3, T, H, W) to (B, T', 512); cell j is centred on frame 8 j."""
         x = self.layer4(self.layer3(self.layer2(self.layer1(self.stem(x)))))
         return x.mean(dim=(3, 4)).transpose(1, 2)
+
+    def sections(self) -> list[tuple[int, nn.Module]]:
+        """Give the parts of the network, each with its step in time, taken by its first layer."""
+        first = nn.Sequential(self.stem, self.layer1)
+        return [(1, first), (2, self.layer2), (2, self.layer3), (2, self.layer4)]
 
     def folded(self) -> R3D18:
         """Give a copy for inference whose batch norms are part of the convolutions."""

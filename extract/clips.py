@@ -33,6 +33,7 @@ class Clips:
         self._device = device
         self._region: Region = "whole"
         self._boxes: Mapping[int, Box] | None = None
+        self._asked: frozenset[int] | None = None
         self._prepared: dict[int, Tensor] = {}
         self._raw: dict[int, NDArray[np.uint8]] = {}
         self._present: list[int] = []
@@ -42,6 +43,15 @@ class Clips:
     def part(self, region: Region, boxes: Mapping[int, Box] | None) -> None:
         """Choose the part of each picture that shows the person."""
         self._region, self._boxes = region, boxes
+
+    def only(self, asked: frozenset[int]) -> None:
+        """Choose the frames whose windows will be asked for, instead of every `stride`-th."""
+        self._asked = asked
+
+    def _is_in_window(self, number: int) -> bool:
+        if self._asked is None:
+            return self._window.wants(number, self._stride)
+        return any(number - offset in self._asked for offset in self._window.offsets)
 
     def add(self, numbers: NDArray[np.int64], images: NDArray[np.uint8]) -> list[int]:
         """Take the next frames.
@@ -55,7 +65,7 @@ class Clips:
         """
         shown = [n for n in numbers.tolist() if self._boxes is None or n in self._boxes]
         at = {int(number): place for place, number in enumerate(numbers)}
-        wanted = [n for n in shown if self._window.wants(n, self._stride)]
+        wanted = [n for n in shown if self._is_in_window(n)]
         for number in shown:
             # A copy, since a view would keep the whole chunk in memory.
             if number not in wanted:
@@ -66,6 +76,11 @@ class Clips:
         self._present += shown
         self.seen = int(numbers[-1]) + 1
         return shown
+
+    @property
+    def latest(self) -> int:
+        """Number of the last frame that has come."""
+        return self._present[-1]
 
     def drop_before(self, number: int) -> None:
         """Forget what no later window wants; the last frame before a gap stands for it."""

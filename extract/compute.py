@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+import json
+import sys
+from dataclasses import asdict, dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from ..cache import DataError
+from ..cache import DataError, digest
+from ..cache.digests import canonical
+from .clocked import ClockedItem
+from .label_tables import read_label_table
 from .labels import read_labels
 from .rows import new_item
-from .settings import LABELS, AudioSettings, StreamSettings
+from .settings import LABELS, AudioSettings, StreamSettings, TextSettings
+from .templates import count_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -24,6 +32,7 @@ if TYPE_CHECKING:
     from .audio import AudioStream
     from .dataset import Track
     from .decoder import Answer
+    from .text import TextStream
     from .visual import VisualStream
 
 LABEL_RECIPE = {"columns": ["valence", "arousal"], "unlabelled": -5, "version": 1}
@@ -36,6 +45,9 @@ class Labels:
     values: NDArray[np.float64]
     valid: NDArray[np.bool_]
     sha256: str
+    """Of the file, and of how it is read where that is not as Aff-Wild2's; empty without a file."""
+    times: NDArray[np.float64] | None = None
+    """(rows,) seconds on the media's clock, where the data set states them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +100,16 @@ class Building(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is to be known of streams where their backbones are not loaded."""
+
+    recipes: dict[str, Any]
+    """Stream to everything that determines its numbers, as plain values."""
+    reads: dict[str, str]
+    """Stream to what its items are read from."""
+
+
 class Workers:
     """The backbones of the streams asked for, loaded once."""
 
@@ -96,6 +118,7 @@ class Workers:
     ) -> None:
         self.visual: dict[str, VisualStream] = {}
         self.audio: dict[str, AudioStream] = {}
+        self.text: dict[str, TextStream] = {}
         for name, settings in streams.items():
             if settings is not None:
                 self._load(name, settings, device)
@@ -107,6 +130,14 @@ class Workers:
             from .audio import AudioStream
 
             self.audio[name] = AudioStream(name, settings, torch.device(device))
+        elif isinstance(settings, TextSettings):
+            from .text import TextStream
+
+            self.text[name] = TextStream(name, settings, torch.device(device))
+        elif settings.window.dense:
+            from .dense_stream import DenseStream
+
+            self.visual[name] = DenseStream(name, settings, torch.device(device))
         else:
             from .visual import VisualStream
 
@@ -116,37 +147,60 @@ class Workers:
         """Everything that determines a stream's numbers."""
         if stream == LABELS:
             return LABEL_RECIPE
-        return (self.visual.get(stream) or self.audio[stream]).recipe
+        return self._worker(stream).recipe
 
     def reads(self, stream: str) -> str:
-        """What a stream's items are read from: labels, faces, boxes, video or sound."""
-        if stream == LABELS:
-            return "labels"
-        return self.visual[stream].reads if stream in self.visual else "sound"
+        """What a stream's items are read from.
+
+        One of: labels, faces, boxes, video, sound, transcript.
+        """
+        return "labels" if stream == LABELS else self._worker(stream).reads
+
+    def _worker(self, stream: str) -> VisualStream | AudioStream | TextStream:
+        return self.visual.get(stream) or self.audio.get(stream) or self.text[stream]
+
+    def known(self, streams: Iterable[str]) -> Known:
+        """Say what is to be known of some streams."""
+        names = list(streams)
+        recipes = {name: json.loads(canonical(self.recipe(name))) for name in names}
+        return Known(recipes, {name: self.reads(name) for name in names})
 
     def build(self, job: Job, root: Path) -> Building:
         """Begin a job's item.
 
         Raises:
-            MediaError: The track's box file cannot be read.
+            MediaError: The track's box file or transcript cannot be read.
         """
         if job.stream in self.audio:
             return self.audio[job.stream].begin(job.key, job.track.name, job.rows)
+        if job.stream in self.text:
+            from .transcripts import read_transcript
+
+            told = read_transcript(root / str(job.track.transcript))
+            return self.text[job.stream].begin(job.key, job.track.name, job.rows, told)
         boxes = None
         if self.reads(job.stream) == "boxes":
             from .boxes import read_boxes
 
-            boxes = read_boxes(root / str(job.track.boxes), job.rows)
+            # Where rows have a clock, boxes are numbered by frame.
+            last = job.rows if job.labels.times is None else sys.maxsize
+            boxes = read_boxes(root / str(job.track.boxes), last)
         worker = self.visual[job.stream]
         # A face folder and a box file show the person already.
         region = job.track.region if worker.reads == "video" else "whole"
-        return worker.begin(job.key, job.track.name, job.rows, region, boxes)
+        begin = partial(worker.begin, job.key, job.track.name, region=region, boxes=boxes)
+        at = job.labels.times
+        # Face crops are numbered by row, so they need no clock.
+        if at is None or worker.reads == "faces":
+            return begin(job.rows)
+        return ClockedItem(lambda n, wanted: begin(n, wanted=wanted), at, worker.stride)
 
     def forget(self, items: Iterable[Building]) -> None:
         """Drop what waits of items that are given up."""
         for item in items:
+            own = item.inner if isinstance(item, ClockedItem) else item
             for worker in self.visual.values():
-                worker.forget(item)  # pyright: ignore[reportArgumentType] - compared by identity
+                worker.forget(own)  # pyright: ignore[reportArgumentType] - compared by identity
 
     def flush(self) -> None:
         """Compute what waits for a full batch."""
@@ -154,31 +208,64 @@ class Workers:
             worker.flush()
 
 
-def give(building: Building, answer: Answer) -> None:
-    """Hand a decoder's answer to an item in the making."""
+def give(building: Building, answer: Answer, at: NDArray[np.float64] | None = None) -> None:
+    """Hand a decoder's answer to an item in the making.
+
+    Args:
+        building: The item.
+        answer: The answer.
+        at: (rows,) seconds, where the data set states when rows are.
+    """
     from .decoder import FrameChunk, FrameTimes, SoundChunk
 
     if isinstance(answer, FrameTimes):
-        building.begin(answer.times)
+        # An item of pictures looks its rows up among the frames.
+        clocked = isinstance(building, ClockedItem)
+        building.begin(answer.times if at is None or clocked else at)
     elif isinstance(answer, (FrameChunk, SoundChunk)):
         building.add(answer)
 
 
 def label_item(job: Job) -> NewItem:
-    """Make the item of a label file, which carries no clock, only the order of its rows."""
-    times = np.full(job.rows, np.nan)
+    """Make the item of a label file; Aff-Wild2's carry no clock, only the order of their rows."""
+    times = np.full(job.rows, np.nan) if job.labels.times is None else job.labels.times
     values, valid = job.labels.values, job.labels.valid
     return new_item(job.key, job.track.name, values, valid, times, dtype="float64")
 
 
 def load_labels(track: Track, root: Path, digests: DigestMemory) -> Labels:
-    """Read a track's label file.
+    """Read a track's label file; of a test track, how many rows it has.
 
     Raises:
-        DataError: There is none, or it is malformed.
+        DataError: Nothing tells its rows, or a file is malformed.
     """
     if track.labels is None:
-        raise DataError(f"{track.name}: has no label file, so its rows are not known")
+        rows = stated_rows(track, root)
+        times = track.clock.times(rows) if track.clock else None
+        return Labels(np.zeros((rows, 2)), np.zeros(rows, np.bool_), "", times)
     path = root / track.labels
-    values, valid = read_labels(path)
-    return Labels(values, valid, digests.file(path))
+    if track.form is None:
+        values, valid = read_labels(path)
+        times = track.clock.times(len(values)) if track.clock else None
+        return Labels(values, valid, digests.file(path), times)
+    table = read_label_table(path, track.form, track.clock)
+    sha256 = digest([digests.file(path), asdict(track.form)])
+    return Labels(table.values, table.valid, sha256, table.times)
+
+
+def stated_rows(track: Track, root: Path) -> int:
+    """Give the rows of a track without labels.
+
+    Raises:
+        DataError: Neither a template nor a table of tracks states them.
+    """
+    if track.rows is not None:
+        return track.rows
+    if track.template is None:
+        raise DataError(f"{track.name}: has no label file, so its rows are not known")
+    return count_rows(root / track.template)
+
+
+def row_map(times: NDArray[np.float64] | None) -> str | None:
+    """Give the digest of the rows' times; None where row i is frame i."""
+    return None if times is None else hashlib.sha256(times.astype("<f8").tobytes()).hexdigest()

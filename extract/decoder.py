@@ -38,14 +38,16 @@ RECYCLED_AFTER = 100
 class Request:
     """What a child is to decode."""
 
-    kind: Literal["video", "faces", "sound"]
+    kind: Literal["video", "faces", "sound", "times"]
+    """`times` asks for those of a video's frames alone."""
     path: Path
     """A media file, or a folder of face crops."""
     reader: Literal["pyav", "decord"] = "pyav"
     rate: int = 0
     """Samples per second of the sound."""
     frames: int = 0
-    """Frames or rows that are wanted; those after them are left out."""
+    """Frames or rows that are wanted; those after them are left out. Of sound: rows that share it
+    out evenly where the file has no frames; 0: a file without frames is refused."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from .decoder import Answer, Ended, FrameChunk, FrameTimes, Request, SoundChunk
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from .media import Frame, Sound
+    from .media import Frame, Probe, Sound
 
     Numbered = tuple[int, NDArray[np.uint8]]
 
@@ -30,6 +30,7 @@ def decoded(request: Request) -> Iterator[Answer]:
         "video": _video,
         "faces": _faces,
         "sound": _sound,
+        "times": _times,
     }
     problem = ""
     try:
@@ -71,13 +72,33 @@ def _faces(request: Request) -> Iterator[Answer]:
     yield from _chunks((row, image) for row, image in read if image is not None)
 
 
-def _sound(request: Request) -> Iterator[Answer]:
-    from .media import open_audio, probe
+def _times(request: Request) -> Iterator[Answer]:
+    yield FrameTimes(_times_of(request, _probed(request)))
+
+
+def _probed(request: Request) -> Probe:
+    from .media import probe
 
     found = probe(request.path)
-    if not len(found.frame_times):
+    if not len(found.frame_times) and not (request.frames and found.duration_s):
         raise MediaError(f"{request.path.name}: holds no frame, so its rows have no time")
-    yield FrameTimes(found.frame_times)
+    return found
+
+
+def _times_of(request: Request, found: Probe) -> NDArray[np.float64]:
+    """Give the times of the frames; rows share out evenly what is sound alone."""
+    if len(found.frame_times):
+        return found.frame_times
+    first = found.audio_start_s or 0.0
+    seconds = found.duration_s or 0.0
+    return first + np.linspace(0.0, seconds, request.frames, endpoint=False, dtype=np.float64)
+
+
+def _sound(request: Request) -> Iterator[Answer]:
+    from .media import open_audio
+
+    found = _probed(request)
+    yield FrameTimes(_times_of(request, found))
     if found.audio_rate is None:
         return
     for run in _stretches(open_audio(request.path, request.rate)):

@@ -6,34 +6,32 @@ quarantine with its reason; whatever is finished is published even when the run 
 
 from __future__ import annotations
 
-import platform
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
-from dataclasses import replace
-from importlib.metadata import version
+from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ..cache import REPEATED, DataError, FeatureStore, Identity, MediaError, NewItem
-from .compute import Job, Labels, Workers, label_item, load_labels
-from .feeds import Feed, Pool, feeds_of
+from ..cache import DataError, FeatureStore, Identity, MediaError
+from .compute import Job, Known, Labels, Workers, label_item, load_labels, row_map
+from .feeds import Pool
 from .inputs import input_digests
+from .keeping import Keeping, item_record
 from .parts import sources_of_part
 from .receipt import ItemRecord, Quarantined, Receipt, TrackRecord
 from .settings import LABELS
-from .writing import Writing
 
 if TYPE_CHECKING:
     import torch
-    from numpy.typing import NDArray
 
     from .dataset import Dataset, Track
+    from .keeping import Result
     from .settings import StreamSettings
 
+    Results = Callable[[Iterator[list[Job]]], Iterator[Result]]
+
 Progress = Callable[[int, int, str], None]
-LIBRARIES = ("concord", "torch", "torchvision", "torchaudio", "av", "decord", "numpy", "zarr")
 
 
 def extract(
@@ -63,72 +61,86 @@ def extract(
         The receipt; sources that could not be read are in its quarantine.
     """
     workers = Workers(streams, device)
-    run = _Run(dataset, workers, list(streams), store, part, str(device))
-    pool = Pool(workers, Path(dataset.root), decoders, answer_seconds)
-    return run.go(pool, progress or _quiet)
+    run = Run(dataset, workers.known(streams), store, part, str(device))
+    with Pool(workers, run.root, decoders, answer_seconds) as pool:
+        return run.go(lambda sources: run.keeping.kept(pool.compute(sources)), progress)
 
 
 def _quiet(_done: int, _total: int, _text: str) -> None:
     """Report nothing."""
 
 
-class _Run:
-    """One part's work in progress."""
+class Run:
+    """One part's work in progress, wherever its items are computed."""
 
     def __init__(
         self,
         dataset: Dataset,
-        workers: Workers,
-        names: Sequence[str],
+        known: Known,
         store: FeatureStore,
         part: tuple[int, int],
         device: str,
     ) -> None:
+        """Prepare.
+
+        Args:
+            dataset: The tracks.
+            known: The streams asked for.
+            store: Where rows go.
+            part: (i, n), i from 1.
+            device: Where items are computed, for their provenance.
+        """
+        dataset.refuse_leaks()
         self.root = Path(dataset.root)
-        self.workers = workers
+        self.known = known
         self.digests = store.digests
         chosen = sources_of_part(dataset.sources, *part)
         self.tracks: dict[str, list[Track]] = {source: [] for source in chosen}
         for track in dataset.tracks:
             if track.source in self.tracks:
                 self.tracks[track.source].append(track)
-        self.streams = {name: store.create_stream(name, workers.recipe(name)) for name in names}
-        self.receipt = Receipt(dataset=dataset.name, part=f"{part[0]}/{part[1]}")
+        self.streams = {
+            name: store.create_stream(name, recipe) for name, recipe in known.recipes.items()
+        }
+        self.receipt = Receipt(
+            dataset=dataset.name, part=f"{part[0]}/{part[1]}", release=dataset.release
+        )
         self.receipt.streams = {name: stream.digest for name, stream in self.streams.items()}
         self.receipt.items = {name: {} for name in self.streams}
         self.records: dict[tuple[str, str], ItemRecord] = {}
+        self.failures: dict[tuple[str, str], MediaError] = {}
         self.sharing: dict[tuple[str, str], list[Track]] = {}
         """Stream and key to the tracks that have this item."""
         self.left: Counter[str] = Counter()
         """Source to the number of its items that are not finished."""
-        provenance: dict[str, Any] = {
-            "versions": {name: version(name) for name in LIBRARIES},
-            "python": platform.python_version(),
-            "device": device,
-        }
-        self.writing = Writing({n: s.writer(provenance) for n, s in self.streams.items()})
+        self.keeping = Keeping(known, self.streams, self.root, self.digests, device)
 
-    def go(self, pool: Pool, progress: Progress) -> Receipt:
-        told = _Told(progress, len(self.tracks))
-        with ExitStack() as stack:
-            stack.enter_context(self.writing)
-            for jobs, outcome in pool.outcomes(self._feeds(told)):
+    def go(self, results: Results, progress: Progress | None) -> Receipt:
+        """Have computed what the store lacks.
+
+        Args:
+            results: Takes the jobs of one source after another, gives what became of each.
+            progress: As for `extract`.
+        """
+        told = _Told(progress or _quiet, len(self.tracks))
+        with self.keeping:
+            for jobs, outcome in results(self._sources(told)):
                 self._settle(jobs, outcome, told)
         self._fill_receipt()
         told.end()
         return self.receipt
 
-    def _feeds(self, told: _Told) -> Iterator[Feed]:
-        """Look at one source after another, and give what of it is to be decoded."""
+    def _sources(self, told: _Told) -> Iterator[list[Job]]:
+        """Look at one source after another, and give the jobs that are to be computed of it."""
         for source, tracks in self.tracks.items():
             todo = self._todo(list(self._jobs(tracks)))
             for job in [job for job in todo if job.stream == LABELS]:
-                self._keep(job, label_item(job))
+                self.records[job.stream, job.key] = self.keeping.keep(job, label_item(job))
                 told.rows(job.rows)
             media = [job for job in todo if job.stream != LABELS]
             if media:
                 self.left[source] = len(media)
-                yield from feeds_of(media, self.workers, self.root)
+                yield media
             else:
                 told.source(source)
 
@@ -143,7 +155,7 @@ class _Run:
             sharing.append(job.track)
             known = self.streams[job.stream].items.get(job.key)
             if known:
-                self._record(job, known.valid, known.flags)
+                self.records[job.stream, job.key] = item_record(job, known.valid, known.flags)
             elif len(sharing) == 1:
                 todo.append(job)
         return todo
@@ -158,51 +170,36 @@ class _Run:
                 continue
             self.receipt.tracks[track.name] = _track_record(track, labels)
             for name in self.streams:
+                if name == LABELS and track.labels is None:
+                    continue  # A test track: its rows are known, its labels are nobody's.
                 try:
                     inputs = self._inputs(name, track, len(labels.values))
                 except (MediaError, OSError) as error:
-                    self._quarantine([track], name, error, self.workers.reads(name))
+                    self._quarantine([track], name, error, self.known.reads[name])
                     continue
                 recipe = self.streams[name].digest
-                identity = Identity(recipe=recipe, rows=len(labels.values), inputs=inputs)
+                # Face crops are numbered by row, whatever the clock.
+                at = None if self.known.reads[name] == "faces" else labels.times
+                identity = Identity(
+                    recipe=recipe, rows=len(labels.values), row_map=row_map(at), inputs=inputs
+                )
                 yield Job(name, track, identity, labels)
 
     def _inputs(self, stream: str, track: Track, rows: int) -> dict[str, str]:
-        return input_digests(self.workers.reads(stream), track, rows, self.root, self.digests)
+        return input_digests(self.known.reads[stream], track, rows, self.root, self.digests)
 
-    def _settle(self, jobs: Sequence[Job], outcome: NewItem | MediaError, told: _Told) -> None:
-        """Keep a finished item, or put its tracks into quarantine."""
-        if isinstance(outcome, NewItem):
-            (job,) = jobs
-            try:
-                changed = self._inputs(job.stream, job.track, job.rows) != job.identity.inputs
-            except (MediaError, OSError):
-                changed = True
-            if changed:
-                outcome = MediaError(f"{job.track.source}: changed while it was read; run again")
-            else:
-                self._keep(job, outcome)
+    def _settle(self, jobs: Sequence[Job], outcome: ItemRecord | MediaError, told: _Told) -> None:
+        """Take note of what became of some jobs of one source."""
+        for job in jobs:
+            if isinstance(outcome, ItemRecord):
+                self.records[job.stream, job.key] = outcome
                 told.rows(job.rows)
-        if isinstance(outcome, MediaError):
-            for job in jobs:
-                tracks = self.sharing[job.stream, job.key]
-                self._quarantine(tracks, job.stream, outcome, self.workers.reads(job.stream))
+            else:
+                self.failures[job.stream, job.key] = outcome
         source = jobs[0].track.source
         self.left[source] -= len(jobs)
         if not self.left[source]:
             told.source(source)
-
-    def _keep(self, job: Job, item: NewItem) -> None:
-        self.writing.add(job.stream, replace(item, identity=job.identity.record()))
-        self._record(job, item.valid, item.flags)
-
-    def _record(self, job: Job, valid: NDArray[Any], flags: NDArray[Any] | None) -> None:
-        self.records[job.stream, job.key] = ItemRecord(
-            key=job.key,
-            rows=job.rows,
-            invalid=int((~valid).sum()),
-            repeated=0 if flags is None else int((flags & REPEATED != 0).sum()),
-        )
 
     def _quarantine(
         self, tracks: Sequence[Track], stream: str, error: Exception, place: str
@@ -224,6 +221,10 @@ class _Run:
             record = self.records.get((stream, key))
             if record:
                 self.receipt.items[stream] |= {track.name: record for track in tracks}
+            failure = self.failures.get((stream, key))
+            if failure:
+                for _, own in groupby(tracks, key=lambda track: track.source):
+                    self._quarantine(list(own), stream, failure, self.known.reads[stream])
 
 
 class _Told:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING, Literal
 
 from ..cache import MediaError, NewItem
+from .affwild2_folders import is_sound
 from .compute import Building, Job, Workers, give
 from .decoder import (
     Decoder,
@@ -57,19 +60,32 @@ def feeds_of(jobs: Sequence[Job], workers: Workers, root: Path) -> Iterator[Feed
         if group:
             yield Feed(_video(group, reader, root), group)
     sound = [job for job in jobs if workers.reads(job.stream) == "sound"]
-    for rate in sorted({workers.audio[job.stream].preset.rate for job in sound}):
-        group = [job for job in sound if workers.audio[job.stream].preset.rate == rate]
+    asked = [(workers.audio[job.stream].preset.rate, _spread(job)) for job in sound]
+    for rate, frames in sorted(set(asked)):
+        group = [job for job, own in zip(sound, asked, strict=True) if own == (rate, frames)]
         path = root / str(group[0].track.media)
-        yield Feed(Request(kind="sound", path=path, rate=rate), group)
+        yield Feed(Request(kind="sound", path=path, rate=rate, frames=frames), group)
+    text = [job for job in jobs if workers.reads(job.stream) == "transcript"]
+    for frames in sorted({_spread(job) for job in text}):
+        group = [job for job in text if _spread(job) == frames]
+        path = root / str(group[0].track.media)
+        yield Feed(Request(kind="times", path=path, frames=frames), group)
     faces = [job for job in jobs if workers.reads(job.stream) == "faces"]
     for folder, rows in sorted({(str(job.track.faces), job.rows) for job in faces}):
         group = [job for job in faces if (job.track.faces, job.rows) == (folder, rows)]
         yield Feed(Request(kind="faces", path=root / folder, frames=rows), group)
 
 
+def _spread(job: Job) -> int:
+    """Give the rows that sound alone is shared out to; 0 where frames say when rows are."""
+    alone = job.labels.times is not None or is_sound(str(job.track.media))
+    return job.rows if alone else 0
+
+
 def _video(jobs: Sequence[Job], reader: Literal["pyav", "decord"], root: Path) -> Request:
     path = root / str(jobs[0].track.media)
-    frames = max(job.rows for job in jobs)
+    # Which frames rows on a clock of their own take is known when the file is open.
+    frames = max(job.rows if job.labels.times is None else sys.maxsize for job in jobs)
     return Request(kind="video", path=path, reader=reader, frames=frames)
 
 
@@ -96,11 +112,19 @@ class Pool:
         self._building: dict[Feed, dict[Building, Job]] = {}
         self._ending: dict[Building, Job] = {}
 
+    def compute(self, sources: Iterable[Sequence[Job]]) -> Iterator[Outcome]:
+        """Decode sources, each given by its jobs, and compute their items."""
+        return self.outcomes(
+            feed for jobs in sources for feed in feeds_of(jobs, self._workers, self._root)
+        )
+
     def outcomes(self, feeds: Iterator[Feed]) -> Iterator[Outcome]:
-        """Decode feeds and compute their items; gives each as soon as it is finished."""
+        """Decode feeds and compute their items; gives each as soon as it is finished.
+
+        The decoders wait for more afterwards, unless it is broken off.
+        """
         with ExitStack() as stack:
-            for decoder in self._idle:
-                stack.callback(decoder.close)
+            stack.callback(self.close)
             again: list[Feed] = []
             while True:
                 while self._idle and (feed := again.pop() if again else next(feeds, None)):
@@ -112,6 +136,23 @@ class Pool:
                 yield from self._finished()
             self._workers.flush()
             yield from self._finished()
+            stack.pop_all()
+
+    def close(self) -> None:
+        """End the decoders."""
+        for decoder in (*self._idle, *self._busy):
+            decoder.close()
+
+    def __enter__(self) -> Pool:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
 
     def _start(self, feed: Feed) -> Iterator[Outcome]:
         """Begin a feed; jobs that cannot even begin are given up."""
@@ -154,7 +195,7 @@ class Pool:
         building = self._building[feed]
         for each in list(building):
             try:
-                give(each, answer)
+                give(each, answer, building[each].labels.times)
             except MediaError as error:
                 self._workers.forget([each])
                 yield [building.pop(each)], error

@@ -51,6 +51,7 @@ class Forward:
         batch: Rows of every pass.
         device: Where to compute.
         precision: `float32`, or `bfloat16` by autocast (4e-3 relative error).
+        call: How the network computes features of its inputs, if not by its forward.
 
     Raises:
         ConfigError: The precision is unknown, or the device does not have it.
@@ -63,14 +64,16 @@ class Forward:
         batch: int,
         device: torch.device,
         precision: Precision = "float32",
+        call: Callable[[nn.Module, Tensor], Tensor] | None = None,
     ) -> None:
         _check(precision, device)
         self.batch = batch
         self.device = device
         self.precision: Precision = precision
         self._preset = preset
-        self._format = _memory_format(network, device)
-        self._network = _folded(network).to(device=device)
+        self._format = memory_format(network, device)
+        self._call = call
+        self._network = _folded(network, whole=call is not None).to(device=device)
         if self._format != torch.contiguous_format:
             self._network.to(memory_format=self._format)  # pyright: ignore[reportCallIssue]
         self._staging = _Staging(device, batch)
@@ -100,14 +103,14 @@ class Forward:
         if not x.is_floating_point():
             x = self._preset.normalise(x)
         if zeros is not None:
-            x[:count].masked_fill_(_as_mask(zeros, x), 0)
+            x[:count].masked_fill_(as_mask(zeros, x), 0)
         bf16 = self.precision == "bfloat16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
-            features: Tensor = self._network(x)
+            features = self._call(self._network, x) if self._call else self._network(x)
         return lambda: features[:count].float().cpu()
 
 
-def _as_mask(zeros: Tensor, x: Tensor) -> Tensor:
+def as_mask(zeros: Tensor, x: Tensor) -> Tensor:
     """(n, T) to (n, 1, T, 1, 1), or (n, 1, 1, 1) for pictures, on the batch's device."""
     frames = x.shape[2:3] if x.ndim == 5 else ()
     return zeros.to(x.device).view(len(zeros), 1, *frames, 1, 1)
@@ -123,7 +126,7 @@ def _check(precision: str, device: torch.device) -> None:
         )
 
 
-def _memory_format(network: nn.Module, device: torch.device) -> torch.memory_format:
+def memory_format(network: nn.Module, device: torch.device) -> torch.memory_format:
     """Channels last for pictures, and for our clip networks on processors.
 
     Max pools of I3D are ten times faster with it there; GPUs have none for three axes.
@@ -134,11 +137,16 @@ def _memory_format(network: nn.Module, device: torch.device) -> torch.memory_for
     return torch.channels_last_3d if ours else torch.contiguous_format
 
 
-def _folded(network: nn.Module) -> nn.Module:
-    """Give a copy with folded batch norms, or a plain one of a network that cannot be traced."""
+def _folded(network: nn.Module, *, whole: bool) -> nn.Module:
+    """Give a copy with folded batch norms, or a plain one of a network that cannot be traced.
+
+    Tracing keeps nothing of a network but its forward, so it does not do for the `whole` of it.
+    """
     own: Callable[[], nn.Module] | None = getattr(network, "folded", None)
     if own is not None:
         return own()
+    if whole:
+        return copy.deepcopy(network)
     try:
         traced = symbolic_trace(network)
     except Exception as error:  # noqa: BLE001 - a user's forward may raise anything on proxies

@@ -6,6 +6,7 @@ Shapes: B clips, T frames, T' cells of time (one per 8 frames), H and W pixels.
 from __future__ import annotations
 
 import copy
+from itertools import pairwise
 from typing import Literal, get_args
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ..cache import ConfigError
+from .dense import Support
 from .presets import PRESETS, Preset
 
 Variant = Literal["tf_exact", "video_features"]
@@ -191,6 +193,7 @@ class I3D(nn.Module):
     preset: Preset = PRESETS["i3d"]
     takes = "clips"
     clip = 16
+    support = Support(step=8, before=44, after=54, centre=5)
     heads = ("logits.",)
 
     def __init__(
@@ -240,6 +243,16 @@ class I3D(nn.Module):
         for name in self.steps:
             x = self.get_submodule(name)(x)
         return x
+
+    def sections(self) -> list[tuple[int, nn.Module]]:
+        """Give the parts of `maps`, each with its step in time, which its first layer takes."""
+        layers = [self.get_submodule(name) for name in self.steps]
+        steps = [layer.stride[0] if isinstance(layer, _Padded) else 1 for layer in layers]
+        firsts = [place for place, step in enumerate(steps) if step > 1]
+        return [
+            (steps[first], nn.Sequential(*layers[first:stop]))
+            for first, stop in pairwise([*firsts, len(layers)])
+        ]
 
     def _pooled(self, x: Tensor) -> Tensor:
         """(B, 1024, cells, rows, columns) after the last pool, which pads nothing."""

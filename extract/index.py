@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,19 @@ EDITION_DIGITS = 12
 SPLITS = ("train", "val", "test")
 
 
+def edition_of(tracks: Mapping[str, TrackRecord], release: str) -> str:
+    """Name an edition: the label release where it is known, and a digest of the labels.
+
+    The digest is of tracks, splits, rows and label bytes: the same labels, the same edition.
+    """
+    parts = {
+        name: [track.split, track.source, track.rows, track.labels_sha256]
+        for name, track in tracks.items()
+    }
+    named = [release] if release else []
+    return "-".join([*named, digest(parts)[:EDITION_DIGITS]])
+
+
 class Index:
     """All that the receipts of a data set say together."""
 
@@ -41,6 +54,13 @@ class Index:
         if len(datasets) != 1:
             raise DataError(f"expected receipts of one data set, found {sorted(datasets)}")
         self.dataset = datasets.pop()
+        releases = {receipt.release for receipt in receipts}
+        if len(releases) != 1:
+            raise DataError(
+                f"expected receipts of one label release, found {sorted(releases)}; delete the "
+                "receipts and run again"
+            )
+        self.release = releases.pop()
         self.tracks: dict[str, TrackRecord] = {}
         self.items: dict[str, dict[str, ItemRecord]] = {}
         self.quarantine: list[Quarantined] = []
@@ -61,11 +81,7 @@ class Index:
     @property
     def edition(self) -> str:
         """Digest of tracks, splits, rows and label bytes; the same labels, the same edition."""
-        parts = {
-            name: [track.split, track.source, track.rows, track.labels_sha256]
-            for name, track in self.tracks.items()
-        }
-        return digest(parts)[:EDITION_DIGITS]
+        return edition_of(self.tracks, self.release)
 
     def manifest(self) -> Manifest:
         """Make the manifest, with each track's item keys and the rate its times show."""

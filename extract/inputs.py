@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..cache import DataError, MediaError
+from ..cache import DataError, MediaError, digest
 from .faces import list_crops
+from .transcripts import read_transcript
 
 if TYPE_CHECKING:
     from ..cache import FeatureStore, Manifest, Stream
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from .dataset import Dataset, Track
 
 Progress = Callable[[int, int, str], None]
+NO_FILES = ("region", "language", "recogniser", "form")
+"""Inputs that a track's name or a transcript says."""
 
 
 def input_digests(
@@ -23,8 +26,10 @@ def input_digests(
 ) -> dict[str, str]:
     """Give the digests of every input that a track's item is computed from.
 
+    Beside a transcript's digest stands what it says of itself: its language and its recogniser.
+
     Args:
-        reads: labels, faces, boxes, video or sound.
+        reads: labels, faces, boxes, transcript, video or sound.
         track: The track.
         rows: Rows of the track; face crops beyond them are not read.
         root: The data set's root.
@@ -37,7 +42,8 @@ def input_digests(
     if reads == "labels":
         if track.labels is None:
             raise DataError(f"{track.name}: has no label file, so its rows are not known")
-        return {"labels": digests.file(root / track.labels)}
+        form = {"form": digest(track.form)} if track.form else {}
+        return {"labels": digests.file(root / track.labels), **form}
     if reads == "faces":
         if track.faces is None:
             raise MediaError(f"{track.name}: has no face folder")
@@ -53,7 +59,21 @@ def input_digests(
         if track.boxes is None:
             raise MediaError(f"{track.name}: has no box file")
         return {**media, "boxes": digests.file(root / track.boxes)}
+    if reads == "transcript":
+        return media | _transcript(track, root, digests)
     return media if reads == "sound" else {**media, "region": track.region}
+
+
+def _transcript(track: Track, root: Path, digests: DigestMemory) -> dict[str, str]:
+    if track.transcript is None:
+        raise MediaError(
+            f"{track.name}: has no transcript; expected transcripts/{track.source}.json, or as "
+            "another format has it; `concord extract transcribe` makes them"
+        )
+    path = root / track.transcript
+    told = read_transcript(path)
+    inputs = {"transcript": digests.file(path)}
+    return inputs | {"language": told.language, "recogniser": told.recogniser}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +84,7 @@ class ChangedInput:
     stream: str
     """Full name."""
     input: str
-    """labels, faces, boxes or media; the problem stands in `found` where it cannot be read."""
+    """labels, faces, boxes, transcript or media; `found` has the problem where it is not read."""
     path: str
     """Relative to the data set's root; empty where the data set has no such file."""
     expected: str
@@ -108,12 +128,11 @@ def _changed(
     if item is None:
         return
     inputs = item.identity.get("inputs", {})
-    # The region is no file: the track's name says it.
-    files = {name: value for name, value in inputs.items() if name != "region"}
+    files = {name: value for name, value in inputs.items() if name not in NO_FILES}
     found, paths = dict.fromkeys(files, "no such track"), {}
     if track is not None and files:
         paths = {"labels": track.labels, "faces": track.faces, "media": track.media}
-        paths["boxes"] = track.boxes
+        paths |= {"boxes": track.boxes, "transcript": track.transcript}
         try:
             found = input_digests(_reads(inputs), track, item.entry.rows, root, digests)
         except (DataError, MediaError, OSError) as error:
@@ -126,7 +145,7 @@ def _changed(
 
 def _reads(inputs: Mapping[str, str]) -> str:
     """Say what an item was read from, by the names of its inputs."""
-    for name in ("labels", "faces", "boxes"):
+    for name in ("labels", "faces", "boxes", "transcript"):
         if name in inputs:
             return name
     return "video" if "region" in inputs else "sound"

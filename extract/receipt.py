@@ -59,6 +59,8 @@ class Receipt:
 
     dataset: str
     part: str
+    release: str = ""
+    """Name of the label release, where it is known."""
     tracks: dict[str, TrackRecord] = field(default_factory=dict)
     streams: dict[str, str] = field(default_factory=dict)
     """Stream name to full recipe digest."""
@@ -68,7 +70,7 @@ class Receipt:
 
     def save(self, path: Path) -> None:
         """Write atomically, in canonical order."""
-        self.quarantine.sort(key=lambda entry: (entry.stream, entry.source))
+        self.quarantine.sort(key=lambda entry: (entry.stream, entry.source, entry.tracks))
         write_json(path, {**asdict(self), "version": VERSION})
 
 
@@ -93,6 +95,7 @@ def _receipt(record: dict[str, Any]) -> Receipt:
     return Receipt(
         dataset=record["dataset"],
         part=record["part"],
+        release=record.get("release", ""),
         tracks={name: TrackRecord(**value) for name, value in record["tracks"].items()},
         streams=record["streams"],
         items={

@@ -18,7 +18,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .rows import REPEAT_SECONDS
 from .sound_line import SoundLine
 from .spectrogram import LogMel
 
@@ -95,8 +94,7 @@ class RowSpectrograms:
             raise ValueError(f"sound at {sound.start_s:.3f} s comes after the end")
         self._line.add(sound)
         if self._line.start_s is not None and len(self._firsts) != len(self._times):
-            own = np.rint((self._times - self._line.start_s) * self.preset.rate)
-            self._firsts = own.astype(np.int64) + self.preset.ahead - (self.preset.segment - 1)
+            self._firsts = self._line.places(self._times) - self.preset.behind
         self._forget()
 
     def finish(self) -> None:
@@ -118,10 +116,7 @@ class RowSpectrograms:
 
     def heard(self, times: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Say of some times, in seconds, whether they lie in the sound or 0.5 s after its end."""
-        start = self._line.start_s
-        if start is None:
-            return np.zeros(len(times), np.bool_)
-        return (times >= start) & (times <= self._line.end_s + REPEAT_SECONDS)
+        return self._line.heard(times)
 
     @property
     def kept(self) -> tuple[int, int]:

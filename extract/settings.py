@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
+
+from ..cache import ConfigError
 
 LABELS = "labels/va"
 TENSOR_FILES = (".pt", ".pth", ".safetensors")
@@ -14,6 +16,9 @@ TENSOR_FILES = (".pt", ".pth", ".safetensors")
 class WindowSettings:
     """Which frames a row's clip is made of (backbones that take clips)."""
 
+    SHORT: ClassVar = {"dense": {"dense": 1}}
+    """Words that stand for settings."""
+
     length: int = 0
     """Frames; 0: as many as the backbone was made for (16)."""
     spacing: int = 1
@@ -22,6 +27,9 @@ class WindowSettings:
     """Where in the clip the row's own frame is; `end` looks back only."""
     edge: Literal["replicate", "reflect", "zero", "black"] = "replicate"
     """What stands for frames beyond the ends; with `black` also for missing faces."""
+    dense: Literal[0, 1, 2, 4, 8] = 0
+    """Passes of the network over the whole track (i3d, r3d18) in place of windows; each gives a
+    vector per 8 rows, so that 8 give every row, and rows between are interpolated. 0: windows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,11 +84,32 @@ class AudioSettings:
     dtype: Literal["float16", "float32"] = "float16"
 
 
-StreamSettings = VisualSettings | AudioSettings
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextSettings:
+    """A stream of one vector per row from the word spoken at its time, `text/…`."""
 
-KINDS: dict[str, type[VisualSettings] | type[AudioSettings]] = {
+    backbone: Literal["", "bert"] = ""
+    """bert: any encoder of its kind; where empty, the name in the stream's own."""
+    weights: str = ""
+    """A folder with the encoder and its tokenizer as transformers saves them, in safetensors; or a
+    hub's name such as bert-base-uncased."""
+    layers: int = 4
+    """Last hidden layers whose sum is a piece's vector; a word's is the mean of its pieces'."""
+    max_tokens: int = 256
+    """Most tokens that are read together, the two that mark their ends included."""
+    chunk: Literal["sentence", "longest"] = "sentence"
+    """What is read together: each sentence alone, or as many as fit."""
+    pause: float = 0.7
+    """Seconds of silence that end a sentence, as . ! ? do."""
+    dtype: Literal["float16", "float32"] = "float16"
+
+
+StreamSettings = VisualSettings | AudioSettings | TextSettings
+
+KINDS: dict[str, type[VisualSettings] | type[AudioSettings] | type[TextSettings]] = {
     "visual": VisualSettings,
     "audio": AudioSettings,
+    "text": TextSettings,
 }
 """First half of a stream's name to its settings."""
 
@@ -89,6 +118,42 @@ BACKBONES = ("i3d", "r3d18", "resnet18")
 """Names of the built-in backbones."""
 WEIGHTS = {"r3d18": "KINETICS400_V1", "resnet18": "IMAGENET1K_V1"}
 """Backbone of pictures or clips to the weights that it has where none are named."""
+
+
+DENSE = ("i3d", "r3d18")
+"""Built-in backbones that run over whole tracks."""
+
+
+def check_dense(where: str, backbone: str, settings: VisualSettings) -> None:
+    """Check that nothing stands beside `window.dense` that has no meaning there.
+
+    Args:
+        where: Where the settings stand, for messages.
+        backbone: The stream's backbone.
+        settings: The stream's settings.
+
+    Raises:
+        ConfigError: Something does, or the backbone does not run over whole tracks.
+    """
+    window = settings.window
+    if not window.dense:
+        return
+    if backbone in BACKBONES and backbone not in DENSE:
+        raise ConfigError(
+            f"{where}.window.dense: backbone {backbone!r} does not run over whole tracks; expected "
+            f"one of {', '.join(DENSE)}, or leave dense out"
+        )
+    for key, found, only in (
+        ("window.length", window.length, 0),
+        ("window.spacing", window.spacing, 1),
+        ("window.anchor", window.anchor, "centre"),
+        ("stride", settings.stride, 1),
+    ):
+        if found != only:
+            raise ConfigError(
+                f"{where}.{key}: expected nothing beside window.dense, which has no windows and "
+                f"chooses its rows itself, found {found!r}; leave one of them out"
+            )
 
 
 def backbone_of(stream: str, settings: StreamSettings) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from .media import GAP_SECONDS
+from .rows import REPEAT_SECONDS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -59,6 +60,17 @@ class SoundLine:
         """Time just after the last sample so far; the line has begun."""
         assert self.start_s is not None
         return self.start_s + self.length / self.rate
+
+    def places(self, times: NDArray[np.float64]) -> NDArray[np.int64]:
+        """Give the samples nearest to some times, in seconds; the line has begun."""
+        assert self.start_s is not None
+        return np.rint((times - self.start_s) * self.rate).astype(np.int64)
+
+    def heard(self, times: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Say of some times, in seconds, whether they lie in the sound or 0.5 s after its end."""
+        if self.start_s is None:
+            return np.zeros(len(times), np.bool_)
+        return (times >= self.start_s) & (times <= self.end_s + REPEAT_SECONDS)
 
     @property
     def kept(self) -> int:

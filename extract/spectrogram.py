@@ -69,6 +69,11 @@ class SpectrogramPreset:
         return -(self.n_fft // 2) if self.padding == "reflect" else -self._margin
 
     @property
+    def behind(self) -> int:
+        """How many of a segment's samples lie before the row's own."""
+        return self.segment - 1 - self.ahead
+
+    @property
     def edges(self) -> tuple[int, ...]:
         """Columns whose window reaches beyond the segment, and so sees its mirrored sound."""
         begins = [self.lead + self._margin + j * self.hop for j in range(self.columns)]

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from .settings import VisualSettings
     from .windows import Fill
 
+Place = tuple["VisualItem", int]
+"""An item's row."""
 VERSION = 2
 DEFAULT_BATCH = 8
 """Of a backbone that is not ours."""
@@ -42,8 +44,8 @@ TOLERANCE = {"float32": 1e-4, "bfloat16": 1e-2}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class VisualRecipe:
-    """Everything that determines a visual stream's numbers."""
+class PictureRecipe:
+    """What determines a visual stream's numbers, however its rows are computed."""
 
     backbone: str
     variant: str
@@ -54,12 +56,18 @@ class VisualRecipe:
     reads: str
     reader: str
     preset: Preset
-    window: Window
-    stride: int
-    fill: str
     precision: str
     tolerance: float
     dtype: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VisualRecipe(PictureRecipe):
+    """Everything that determines the numbers of a stream of pictures or windows."""
+
+    window: Window
+    stride: int
+    fill: str
     version: int = VERSION
 
 
@@ -88,38 +96,39 @@ class VisualStream:
         self.reader: Literal["pyav", "decord"] = settings.reader
         self.device = device
         backbone = backbone_of(name, settings)
-        options = {"variant": settings.variant} if backbone == "i3d" else {}
-        weights = settings.weights or WEIGHTS.get(backbone, "")
-        if not weights:
-            raise ConfigError(f"{name}: weights: backbone {backbone!r} needs a file, or seeded[:N]")
-        network: Any = build_backbone(backbone, weights, **options)
-        if network.takes not in ("pictures", "clips"):
-            raise ConfigError(f"{name}: backbone {backbone!r} takes {network.takes}, not pictures")
+        network = visual_backbone(name, settings)
         self.clips = network.takes == "clips"
-        self.preset = _preset(network.preset, settings)
-        self.window = _window(name, settings, network.clip, clips=self.clips)
-        self.stride = settings.stride
+        self.preset = preset_of(network, settings)
+        self.window, self.stride = self._windows(network, settings)
         self.fill: Fill = settings.fill
         self.dim: int = network.dim
-        self.recipe = VisualRecipe(
-            backbone=backbone,
-            variant=options.get("variant", ""),
-            weights=weights_digest(network),
-            code=int(getattr(network, "version", 1)),
-            reads=settings.reads,
-            reader=crop_reader() if settings.reads == "faces" else reader_name(settings.reader),
-            preset=self.preset,
-            window=self.window,
-            stride=settings.stride,
-            fill=settings.fill if settings.stride > 1 else "",
-            precision=settings.precision,
-            tolerance=TOLERANCE[settings.precision],
-            dtype=settings.dtype,
-        )
+        known: dict[str, Any] = {
+            "backbone": backbone,
+            "variant": settings.variant if backbone == "i3d" else "",
+            "weights": weights_digest(network),
+            "code": int(getattr(network, "version", 1)),
+            "reads": settings.reads,
+            "reader": crop_reader() if settings.reads == "faces" else reader_name(settings.reader),
+            "preset": self.preset,
+            "precision": settings.precision,
+            "tolerance": TOLERANCE[settings.precision],
+            "dtype": settings.dtype,
+        }
+        self.recipe = self._recipe(known, settings.fill if self.stride > 1 else "")
         self._batch = BATCHES.get(backbone, DEFAULT_BATCH)
-        self._forward = Forward(network, self.preset, self._batch, device, settings.precision)
+        self._forward = self._made_fast(network, settings)
         self._waiting: list[tuple[VisualItem, int, Tensor, Tensor | None]] = []
-        self._running: tuple[list[tuple[VisualItem, int]], Callable[[], Tensor]] | None = None
+        self._running: tuple[list[Place], Callable[[], Tensor]] | None = None
+
+    def _windows(self, network: Any, settings: VisualSettings) -> tuple[Window, int]:
+        """Give the window of a row, and the rows from one that is computed to the next."""
+        return window_of(self.name, network, settings), settings.stride
+
+    def _recipe(self, known: dict[str, Any], fill: str) -> PictureRecipe:
+        return VisualRecipe(**known, window=self.window, stride=self.stride, fill=fill)
+
+    def _made_fast(self, network: Any, settings: VisualSettings) -> Forward:
+        return Forward(network, self.preset, self._batch, self.device, settings.precision)
 
     def begin(
         self,
@@ -128,9 +137,22 @@ class VisualStream:
         rows: int,
         region: Region = "whole",
         boxes: Mapping[int, Box] | None = None,
+        wanted: frozenset[int] | None = None,
     ) -> VisualItem:
-        """Begin an item whose pictures will come in order."""
-        return VisualItem(self, key, track, rows, region, boxes)
+        """Begin an item whose pictures will come in order.
+
+        Args:
+            key: The item's key.
+            track: The track's name.
+            rows: Rows of the track.
+            region: The part of each picture that shows the person.
+            boxes: Row to the part of its picture that does.
+            wanted: Rows that are computed; by default every `stride`-th.
+        """
+        item = VisualItem(self, key, track, rows, region, boxes)
+        if wanted is not None:
+            item.only(wanted)
+        return item
 
     def submit(self, item: VisualItem, row: int, clip: Tensor, zeros: Tensor | None) -> None:
         """Take the clip of a row, and compute when a batch is full.
@@ -153,9 +175,12 @@ class VisualStream:
         if any(zeros is not None for *_, zeros in waiting):
             none = torch.zeros(self.window.length, dtype=torch.bool)
             blank = torch.stack([none if zeros is None else zeros for *_, zeros in waiting])
-        result = self._forward.submit(clips, blank)
+        self._run([(item, row) for item, row, *_ in waiting], self._forward.submit(clips, blank))
+
+    def _run(self, places: list[Place], result: Callable[[], Tensor]) -> None:
+        """Let a pass run whose result has a vector for each place, once the one before is taken."""
         self._take_running()
-        self._running = [(item, row) for item, row, *_ in waiting], result
+        self._running = places, result
         if self.device.type == "cpu":
             self._take_running()
 
@@ -202,6 +227,15 @@ class VisualItem:
         self._ended = False
         self._clips = Clips(stream.preset, stream.window, stream.stride, stream.device)
         self._clips.part(region, boxes)
+        self._wanted: frozenset[int] | None = None
+
+    def only(self, wanted: frozenset[int]) -> None:
+        """Choose the rows that are computed; unless rows are interpolated, others have no value."""
+        self._wanted = wanted
+        self._clips.only(wanted)
+
+    def _is_computed(self, row: int) -> bool:
+        return row % self._stream.stride == 0 if self._wanted is None else row in self._wanted
 
     def begin(self, times: NDArray[np.float64]) -> None:
         """Take the times of all frames, (frames,) seconds."""
@@ -215,15 +249,15 @@ class VisualItem:
         shown = self._clips.add(chunk.numbers[:inside], chunk.images[:inside])
         self._own[shown] = True
         self._submit_ready()
-        self._clips.drop_before(self._stream.window.first_kept(self._next, self._clips.seen))
 
     def _submit_ready(self) -> None:
         """Submit the rows whose windows are complete wherever the file ends."""
-        window, stride = self._stream.window, self._stream.stride
+        window = self._stream.window
         while window.last_needed(self._next) < self._clips.seen:
-            if self._next % stride == 0 and self._own[self._next]:
+            if self._is_computed(self._next) and self._own[self._next]:
                 self._submit(self._next)
             self._next += 1
+        self._clips.drop_before(window.first_kept(self._next, self._clips.seen))
 
     def _submit(self, row: int) -> None:
         wanted = self._stream.window.numbers(row, self._clips.seen)
@@ -239,7 +273,7 @@ class VisualItem:
         rows = np.flatnonzero(self._own)
         for row in rows[rows >= self._next].tolist():
             # The last row is computed whatever the stride, so that none is extrapolated.
-            if row % self._stream.stride == 0 or row == rows[-1]:
+            if self._is_computed(row) or row == rows[-1]:
                 self._submit(row)
         if len(rows) and int(rows[-1]) not in self._computed:
             self._submit(int(rows[-1]))
@@ -265,32 +299,60 @@ class VisualItem:
         # Face crops carry no clock.
         none = np.full(self._rows, np.nan)
         times = row_times(self._times, self._rows) if len(self._times) else none
-        values, valid, flags = settled(self._filled(times), self._own, times)
         computed = np.zeros(self._rows, np.bool_)
         computed[list(self._computed)] = True
-        flags[self._own & ~computed] |= INTERPOLATED
+        own = computed if self._stream.stride == 1 else self._own
+        values, valid, flags = settled(self._filled(times), own, times)
+        flags[own & ~computed] |= INTERPOLATED
         dtype = self._stream.recipe.dtype
         return new_item(self.key, self.track, values, valid, times, flags, dtype)
 
     def _filled(self, times: NDArray[np.float64]) -> NDArray[np.float32]:
         if self._stream.stride == 1:
             return self._values
-        anchors = np.array(sorted(self._computed), np.int64)
+        anchors = self._anchors()
         # Without a clock a row is a unit of time.
         clock = times if np.isfinite(times).all() else np.arange(self._rows, dtype=np.float64)
         return interpolated(self._values[anchors], anchors, clock, self._stream.fill)
 
+    def _anchors(self) -> NDArray[np.int64]:
+        """Give the rows that others are interpolated from."""
+        return np.array(sorted(self._computed), np.int64)
 
-def _preset(preset: Preset, settings: VisualSettings) -> Preset:
+
+def visual_backbone(name: str, settings: VisualSettings) -> Any:
+    """Build the backbone that a stream's settings name.
+
+    Raises:
+        ConfigError: Backbone or weights are not to be had, or it does not take pictures.
+    """
+    backbone = backbone_of(name, settings)
+    options = {"variant": settings.variant} if backbone == "i3d" else {}
+    weights = settings.weights or WEIGHTS.get(backbone, "")
+    if not weights:
+        raise ConfigError(f"{name}: weights: backbone {backbone!r} needs a file, or seeded[:N]")
+    network: Any = build_backbone(backbone, weights, **options)
+    if network.takes not in ("pictures", "clips"):
+        raise ConfigError(f"{name}: backbone {backbone!r} takes {network.takes}, not pictures")
+    return network
+
+
+def preset_of(network: Any, settings: VisualSettings) -> Preset:
+    """Give a network's preset with the sizes that a stream's settings ask for."""
     own = {"resize": settings.resize, "crop": settings.crop}
-    return replace(preset, **{name: value for name, value in own.items() if value})
+    return replace(network.preset, **{name: value for name, value in own.items() if value})
 
 
-def _window(name: str, settings: VisualSettings, clip: int, *, clips: bool) -> Window:
+def window_of(name: str, network: Any, settings: VisualSettings) -> Window:
+    """Give the window of a stream's clips; of pictures it is one frame.
+
+    Raises:
+        ConfigError: More frames are asked for than a network of pictures takes.
+    """
     asked = settings.window
-    if not clips:
+    if network.takes != "clips":
         if asked.length > 1:
             raise ConfigError(f"{name}: window.length: a backbone of pictures takes 1 frame")
         return Window()
-    length = asked.length or clip
+    length = asked.length or network.clip
     return Window(length=length, spacing=asked.spacing, anchor=asked.anchor, edge=asked.edge)

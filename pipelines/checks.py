@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING
 
 from ..cache import ConfigError
 from ..cache.manifest import NAME
-from ..extract.settings import BACKBONES, LABELS, VisualSettings, backbone_of
+from ..extract.settings import (
+    BACKBONES,
+    LABELS,
+    TextSettings,
+    VisualSettings,
+    backbone_of,
+    check_dense,
+)
 from .checks_fuse import check_fuse
 from .reading import expect, near
 
@@ -19,6 +26,8 @@ if TYPE_CHECKING:
 
 DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
 STREAM_NAME = re.compile(r"[a-z0-9_]+/(?P<backbone>[a-z0-9_]+)([.-][a-z0-9_.-]+)?")
+RELEASE = 40
+"""Longest name of a label release: it begins the name of an edition."""
 GROUP_NAME = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -39,6 +48,10 @@ def check(config: Config, places: Sequence[str]) -> None:
     name = config.data_name
     letters = "letters, digits, '.', '_' and '-'"
     expect(bool(NAME.fullmatch(name)), "data.name", letters, name)
+    edition = config.data.edition
+    short = f"at most {RELEASE} {letters}"
+    plain = bool(NAME.fullmatch(edition)) and len(edition) <= RELEASE
+    expect(plain or not edition, "data.edition", short, edition)
     _check_streams(config)
     _check_groups(config)
     check_fuse(config.fuse, list(config.streams), places)
@@ -56,6 +69,9 @@ def _check_streams(config: Config) -> None:
 def _check_stream(where: str, name: str, named: str, settings: StreamSettings) -> None:
     own = settings.backbone
     backbone = backbone_of(name, settings)
+    if isinstance(settings, TextSettings):
+        _check_text(where, backbone, settings)
+        return
     offered = [point.name for point in entry_points(group="concord.backbones")]
     known = [*BACKBONES, *offered]
     if ":" not in backbone and backbone not in known:
@@ -82,6 +98,21 @@ def _check_stream(where: str, name: str, named: str, settings: StreamSettings) -
         for key, least in (("length", 0), ("spacing", 1)):
             value = getattr(settings.window, key)
             expect(value >= least, f"{where}.window.{key}", f"at least {least}", value)
+        check_dense(where, backbone, settings)
+
+
+def _check_text(where: str, backbone: str, settings: TextSettings) -> None:
+    expect(backbone == "bert", f"{where}.backbone", "bert", backbone)
+    expect(
+        bool(settings.weights),
+        f"{where}.weights",
+        "a folder with an encoder and its tokenizer, or a hub's name",
+        settings.weights,
+    )
+    for key, least in (("layers", 1), ("max_tokens", 8)):
+        value = getattr(settings, key)
+        expect(value >= least, f"{where}.{key}", f"at least {least}", value)
+    expect(settings.pause > 0, f"{where}.pause", "more than 0 seconds", settings.pause)
 
 
 def _check_groups(config: Config) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from .commands_finetune import finetune
+from .commands_text import transcribe
 from .options import BUDGET, DEVICE, STORE, THREADS
 
 if TYPE_CHECKING:
@@ -20,6 +23,10 @@ if TYPE_CHECKING:
 @click.group("extract")
 def group() -> None:
     """Stage one: compute feature rows into the store."""
+
+
+group.add_command(transcribe)
+group.add_command(finetune)
 
 
 def _part(_ctx: click.Context, _option: click.Parameter, value: str) -> tuple[int, int]:
@@ -34,7 +41,7 @@ def _part(_ctx: click.Context, _option: click.Parameter, value: str) -> tuple[in
 @click.option(
     "--data",
     type=click.Path(path_type=Path),
-    help="Folder of a data set in Aff-Wild2's layout, instead of a configuration.",
+    help="Folder in Aff-Wild2's layout, or table of tracks (CSV), instead of a configuration.",
 )
 @STORE
 @click.option("--stream", "streams", multiple=True, help="Stream, may be repeated; default all.")
@@ -47,6 +54,13 @@ def _part(_ctx: click.Context, _option: click.Parameter, value: str) -> tuple[in
 @click.option("--part", default="1/1", show_default=True, callback=_part, help="Part i/n.")
 @click.option("--receipt", type=click.Path(path_type=Path), help="Where to leave the receipt.")
 @click.option("--decoders", default=0, help="Files decoded at once; 0: as the processors allow.")
+@click.option(
+    "--dask",
+    "cluster",
+    metavar="ADDRESS|local:N",
+    help="Spread the sources over the workers of a Dask cluster, such as tcp://host:8786, or over N"
+    " processes of our own, which share --threads.",
+)
 @BUDGET
 @DEVICE
 @THREADS
@@ -59,6 +73,7 @@ def run(
     part: tuple[int, int],
     receipt: Path | None,
     decoders: int,
+    cluster: str | None,
     budget: float,
     device: str,
     threads: int,
@@ -72,9 +87,9 @@ def run(
     concord extract run --data Aff-Wild2 --store features --stream visual/resnet18
     """
     from ..cache import FeatureStore, ShardFormat
-    from ..extract.engine import extract
     from ..extract.settings import LABELS
-    from .plan import dataset_of, streams_of
+    from .datasets import dataset_of
+    from .plan import streams_of
     from .progress import progress
 
     if receipt is None and part[1] > 1:
@@ -83,15 +98,11 @@ def run(
     chosen = streams_of(config, [*streams, LABELS] if data and streams else streams)
     opened = FeatureStore.create(store or config.store_path, ShardFormat(config.shards))
     what = f"{' '.join(chosen)} part {part[0]}/{part[1]}"
-    with _device(device, threads, needed=set(chosen) != {LABELS}) as held, progress(what) as told:
-        done = extract(
-            dataset_of(config),
-            chosen,
-            opened,
-            part=part,
-            device=held,
-            decoders=decoders,
-            progress=told,
+    # Reading labels takes neither a device nor a cluster.
+    where = (cluster, device, threads) if set(chosen) != {LABELS} else (None, "", 0)
+    with _engine(*where) as compute, progress(what) as told:
+        done = compute(
+            dataset_of(config), chosen, opened, part=part, decoders=decoders, progress=told
         )
     for entry in done.quarantine:
         click.echo(f"quarantine: {entry.source} ({entry.stream}): {entry.message}", err=True)
@@ -106,6 +117,7 @@ def _config(
 ) -> Config:
     """Read a configuration, or make one of a folder and the names of streams."""
     from .config import load_config, parse_config
+    from .datasets import data_settings
 
     if (settings is None) == (data is None):
         raise click.UsageError("give either --config or --data")
@@ -118,9 +130,7 @@ def _config(
     if unknown:
         raise click.UsageError(f"--weights: no --stream {', '.join(unknown)}")
     chosen = {name: own.get(name, {}) for name in streams if not name.startswith("labels/")}
-    name = re.sub("[^A-Za-z0-9._-]", "-", Path(str(data)).resolve().name).lstrip("._-") or "data"
-    dataset = {"adapter": "affwild2", "path": str(data), "name": name}
-    return parse_config({"data": dataset, "streams": chosen})
+    return parse_config({"data": data_settings(Path(str(data))), "streams": chosen})
 
 
 @group.command()
@@ -158,13 +168,21 @@ def _index(
     )
 
 
-def _device(name: str, threads: int, *, needed: bool):
-    """Hold a device for the streams that need one; reading labels does not even import torch."""
-    from contextlib import nullcontext
+@contextmanager
+def _engine(cluster: str | None, device: str, threads: int) -> Generator[Callable[..., Receipt]]:
+    """Hold what computes: a device (none where it is empty), or a cluster."""
+    from ..extract.engine import extract
+    from .device import prepared_device
 
-    from .device import held_device, set_up_torch
+    if cluster:
+        from ..extract.cluster import extract_on
+        from ..extract.connection import connected
 
-    if not needed:
-        return nullcontext("cpu")
-    set_up_torch(threads)
-    return held_device(name)
+        with connected(cluster, threads) as client:
+            set_up = partial(prepared_device, device)
+            yield partial(extract_on, client, set_up=set_up, device=device)
+    elif device:
+        with prepared_device(device, threads) as held:
+            yield partial(extract, device=held)
+    else:
+        yield extract

@@ -76,8 +76,9 @@ def _changed(store: Any, data: Path, manifest: str | None) -> list[dict[str, Any
     from dataclasses import asdict
 
     from ..cache import NotInStoreError
-    from ..extract.affwild2 import scan
     from ..extract.inputs import changed_inputs
+    from .config import parse_config
+    from .datasets import data_settings, dataset_of
     from .progress import progress
 
     manifests = store.manifests() if manifest is None else (store.manifest(manifest),)
@@ -85,7 +86,8 @@ def _changed(store: Any, data: Path, manifest: str | None) -> list[dict[str, Any
         listed = ", ".join(found.name for found in manifests) or "none"
         raise NotInStoreError(f"{store.place}: choose a manifest with --of; there is: {listed}")
     with progress(f"verify --inputs {data}") as told:
-        found = changed_inputs(scan(data, manifests[0].dataset), store, manifests[0], told)
+        dataset = dataset_of(parse_config({"data": data_settings(data)}))
+        found = changed_inputs(dataset, store, manifests[0], told)
     return [asdict(each) for each in found]
 
 

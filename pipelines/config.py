@@ -21,11 +21,19 @@ from .sweeps import read_experiments
 class DataSettings:
     """Which data set."""
 
-    adapter: Literal["demo", "affwild2"] = "demo"
-    """`demo` is generated at `path`; `affwild2` is a folder of yours in Aff-Wild2's layout."""
+    adapter: Literal["demo", "affwild2", "table"] = "demo"
+    """`demo` is generated at `path`; `affwild2` is a folder of yours in Aff-Wild2's layout; `table`
+    is any other corpus, described by a CSV file of its tracks."""
     path: str = "results/demo/data"
+    """Folder; with `table` the CSV file, or a folder with `tracks.csv`."""
     name: str = ""
     """Name in the store; the adapter's own name where empty."""
+    edition: str = ""
+    """Name of the label release, such as `ABAW6`; where empty, what the folders' names say.
+    Chooses one where several are there (adapter affwild2)."""
+    faces: str = ""
+    """Pattern of the face roots' names; where empty, `cropped_aligned*`, else `cropped*` (adapter
+    affwild2)."""
     profile: str = "demo"
     """Which demo (adapter demo)."""
     seed: int = 0

@@ -7,8 +7,9 @@ can explain a correlation of 0.71 and only both together explain more. Identity,
 drift and noise differ from track to track and stand between a picture or a sound and its meaning.
 The voice runs half a second ahead, because features of a row see the second of sound that ends
 there. The two persons of one picture hear one voice: it sounds what both have in common, each
-face shows its own part. The faults are those of the corpus: a late sound, an odd rate, a track
-shorter than a window, unlabelled rows, missing crops, a file of noise and a file cut short.
+face shows its own part. A transcript says a part of what is felt, now and then. The faults are
+those of the corpus: a late sound, an odd rate, a track shorter than a window, a track without a
+word, unlabelled rows, missing crops, a file of noise and a file cut short.
 The manifest is a pure function of root and profile; equal arguments write equal bytes.
 """
 
@@ -21,22 +22,26 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from ..cache.atomic import json_bytes
 from ..cache.errors import ConfigError
 from ..extract.dataset import Dataset, Region, Split, Track
 from .demo_face import draw_faces
 from .demo_media import encode_jpegs, encode_mp4, publish_file
 from .demo_signal import Signal, label_text, random_stream, track_signal
 from .demo_voice import SOUND_RATE, synthesise_voice
+from .demo_words import demo_transcript
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from .demo_face import Pictures
+    from .demo_signal import FloatArray
 
 LABELS = "6th_ABAW_Annotations/VA_Estimation_Challenge"
 FOLDERS: dict[Split, str] = {"train": "Train_Set", "val": "Validation_Set"}
 FACES = "cropped_aligned"
+TRANSCRIPTS = "transcripts"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +59,8 @@ class Clip:
     """Seconds by which the sound begins after the picture."""
     unlabelled: tuple[range, ...] = ()
     faceless: tuple[range, ...] = ()
+    speechless: bool = False
+    """Nothing is said."""
     damage: Literal["noise", "cut"] | None = None
 
     @property
@@ -73,6 +80,7 @@ class Clip:
             media=self.media,
             labels=f"{LABELS}/{FOLDERS[self.split]}/{name}.txt",
             faces=None if self.damage else f"{FACES}/{name}",
+            transcript=None if self.damage else f"{TRANSCRIPTS}/{self.name}.json",
         )
 
 
@@ -104,7 +112,7 @@ _DEMO = Profile(
             unlabelled=(range(70, 85),),
             faceless=(range(40, 75), range(110, 113)),
         ),
-        Clip(name="video90", rows=20, rate=Fraction(6), batch="batch2"),
+        Clip(name="video90", rows=20, rate=Fraction(6), batch="batch2", speechless=True),
         Clip(name="9-13-112x112", rows=200, rate=Fraction(25, 2), split="val", decimals=2),
         Clip(name="77", rows=170, rate=Fraction(8), split="val", batch="batch2"),
         Clip(name="video5", rows=160, rate=Fraction(6), split="val", faceless=(range(50, 54),)),
@@ -150,7 +158,9 @@ def make_demo(
     seed: int = 0,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> Dataset:
-    """Write a profile's media, labels and face crops below `root`; other files stay as they are.
+    """Write a profile's media, labels, face crops and transcripts below `root`.
+
+    Other files stay as they are.
 
     Args:
         root: Folder of the data set; made where missing.
@@ -186,18 +196,21 @@ def find_profile(name: str) -> Profile:
 
 
 def _write_clip(root: Path, seed: int, clip: Clip) -> None:
-    """Write one source: labels and crops of its tracks first, then the media file."""
+    """Write one source: labels, crops and words of its tracks first, then the media file."""
     pictures: list[Pictures] = []
+    labels: list[FloatArray] = []
     signal: Signal | None = None
     for track in (clip.track(region) for region in clip.regions):
         signal = track_signal(seed, clip.name, track.name, clip.rows, clip.rate)
         text = label_text(signal.labels, clip.unlabelled, clip.decimals)
         publish_file(root / str(track.labels), text.encode())
+        labels.append(signal.labels)
         rng = random_stream(seed, track.name, "face")
         pictures.append(draw_faces(rng, signal.shown, float(clip.rate)))
         if track.faces is not None:
             _write_faces(root / track.faces, pictures[-1], clip.faceless)
     assert signal is not None, "a clip has at least one region"
+    _write_words(root, seed, clip, np.mean(labels, axis=0))
     film = np.concatenate(pictures, axis=2)
     publish_file(root / clip.media, _media_bytes(seed, clip, signal, film))
 
@@ -207,6 +220,16 @@ def _write_faces(folder: Path, pictures: Pictures, faceless: tuple[range, ...]) 
     for row, image in enumerate(encode_jpegs(pictures)):
         if row not in missing:
             publish_file(folder / f"{row + 1:05d}.jpg", image)
+
+
+def _write_words(root: Path, seed: int, clip: Clip, labels: FloatArray) -> None:
+    transcript = clip.track("whole").transcript
+    if transcript is None:
+        return
+    said = demo_transcript(seed, clip.name, labels, float(clip.rate), clip.sound_start)
+    if clip.speechless:
+        said["words"] = []
+    publish_file(root / transcript, json_bytes(said))
 
 
 def _media_bytes(seed: int, clip: Clip, signal: Signal, film: Pictures) -> bytes:

@@ -76,6 +76,22 @@ def held_device(name: str) -> Generator[str]:
         os.close(handle)
 
 
+@contextmanager
+def prepared_device(name: str, threads: int) -> Generator[str]:
+    """Set up torch in this process, and hold a device.
+
+    Args:
+        name: As for `held_device`.
+        threads: As for `set_up_torch`.
+
+    Yields:
+        `cpu` or `cuda:N`.
+    """
+    set_up_torch(threads)
+    with held_device(name) as held:
+        yield held
+
+
 def _number(name: str, count: int) -> int:
     kind, _, number = name.partition(":")
     if kind != "cuda" or not number.isdecimal() or int(number) >= count:
@@ -100,8 +116,17 @@ def _lock(numbers: list[int]) -> tuple[int, int]:
     return handle, numbers[0]
 
 
+def _identity(number: int) -> str:
+    """Name a GPU as every process does, whichever of them it sees and as which number."""
+    import torch
+
+    if number < torch.cuda.device_count():
+        return str(torch.cuda.get_device_properties(number).uuid)
+    return str(number)
+
+
 def _open(number: int) -> int:
-    path = Path(tempfile.gettempdir()) / f"concord-cuda-{number}.lock"
+    path = Path(tempfile.gettempdir()) / f"concord-cuda-{_identity(number)}.lock"
     try:
         # Another user's file can be locked as well: reading rights are enough.
         return os.open(path, os.O_RDONLY)

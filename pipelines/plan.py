@@ -18,11 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 from ..cache import ConfigError, DataError, digest
 from ..cache.atomic import atomic_write
-from ..extract.affwild2 import scan
 from ..extract.parts import part_of
-from ..extract.settings import LABELS, TENSOR_FILES, StreamSettings, VisualSettings
+from ..extract.settings import LABELS, TENSOR_FILES, StreamSettings, TextSettings, VisualSettings
 from .config import Config, parse_config
-from .demo import demo_dataset
+from .datasets import dataset_of
 
 if TYPE_CHECKING:
     from ..extract.dataset import Dataset, Track
@@ -30,21 +29,10 @@ if TYPE_CHECKING:
 
 EXTRACTION = 2
 """Raised by hand when the same settings give other numbers, so that the workflow runs again."""
+ABSENT = (-1, -1)
+"""Size and time of a file that is not there."""
 SCORING = ("protocol", "smoothing", "faces", "resamples", "traces")
 """Settings of stage two that change no training."""
-
-
-def dataset_of(config: Config) -> Dataset:
-    """List the data set's tracks, from file names alone.
-
-    Raises:
-        DataError: The folder is not laid out as its adapter expects.
-    """
-    data = config.data
-    if data.adapter == "demo":
-        found = demo_dataset(data.path, data.profile, data.seed)
-        return dataclasses.replace(found, name=config.data_name)
-    return scan(Path(data.path), config.data_name)
 
 
 def prepare_jobs(config: Config) -> None:
@@ -72,6 +60,11 @@ def streams_of(config: Config, chosen: Sequence[str]) -> dict[str, StreamSetting
         if name not in known:
             raise ConfigError(f"stream {name!r} is not configured; configured: {', '.join(known)}")
     return {name: known[name] for name in chosen or known}
+
+
+def _is_told(track: Track) -> bool:
+    """Say whether more than its files determines a track's rows."""
+    return not (track.rows is track.clock is track.form is None)
 
 
 def _by_default(fuse: FuseSettings, names: Sequence[str]) -> FuseSettings:
@@ -113,14 +106,17 @@ class Plan:
         """The data set's tracks.
 
         Raises:
-            DataError: Not laid out as its adapter expects, or a split is empty.
+            DataError: Not laid out as its adapter expects, a split is empty, or a test track is
+                among those to be trained on.
         """
         dataset = dataset_of(self.config)
+        dataset.refuse_leaks()
         missing = {"train", "val"} - {track.split for track in dataset.tracks}
         if missing:
             raise DataError(
                 f"{dataset.root}: no track in {' and '.join(sorted(missing))}; "
-                "expected label files in Train_Set and in Validation_Set"
+                "expected label files in Train_Set and in Validation_Set, or tracks of both in "
+                "the table"
             )
         return dataset
 
@@ -137,7 +133,7 @@ class Plan:
     @cached_property
     def parts(self) -> tuple[int, ...]:
         """Parts that hold a source; a small data set may leave some of them empty."""
-        return tuple(sorted({part_of(s, self.config.parts) for s in self.dataset.sources}))
+        return tuple(sorted(self._by_part))
 
     def path(self, name: str) -> str:
         """Give a path below the results folder."""
@@ -147,35 +143,63 @@ class Plan:
         """Files that a job of (group, part) reads."""
         streams = self.groups[group]
         files: list[str] = []
-        for track in self.dataset.tracks:
-            if part_of(track.source, self.config.parts) == part:
-                files += self._files(track, streams)
-        found = [f"{self.config.data.path}/{name}" for name in dict.fromkeys(files)]
+        for track in self._by_part.get(part, []):
+            files += self._files(track, streams)
+        found = [f"{self.dataset.root}/{name}" for name in dict.fromkeys(files)]
+        if self.config.data.adapter == "table":
+            # A table may name what is not there: that source goes to quarantine, alone.
+            found = [name for name in found if self._mark(name) != ABSENT]
         return [*found, *self._weights(streams)]
 
     def _weights(self, streams: Sequence[str]) -> list[str]:
-        """Weights that are files: other bytes, another recipe."""
+        """Weights that are files, or folders of some: other bytes, another recipe."""
         used = [s.weights for name in streams if (s := self.config.streams.get(name)) is not None]
-        files = [name.removeprefix("inflate:") for name in dict.fromkeys(used)]
-        return [name for name in files if Path(name).suffix in TENSOR_FILES]
+        files: list[str] = []
+        for name in dict.fromkeys(weights.removeprefix("inflate:") for weights in used if weights):
+            if Path(name).suffix in TENSOR_FILES:
+                files.append(name)
+            elif Path(name).is_dir():
+                files += [str(path) for path in sorted(Path(name).iterdir()) if path.is_file()]
+        return files
 
     def stamp(self, group: str, part: int) -> str:
-        """Give a digest of names, sizes and times of a job's inputs.
+        """Give a digest of names, sizes and times of a job's inputs, and of what a table says.
 
         Snakemake looks for newer files only; one that is replaced by an older file shows here.
         The demo's files are made by the workflow itself, so they need no stamp.
         """
         if self.config.data.adapter == "demo":
             return ""
-        marks: list[tuple[str, int, int]] = []
-        for name in self.inputs(group, part):
-            path = Path(name)
-            stat = path.stat() if path.exists() else None
-            marks.append((name, stat.st_size, stat.st_mtime_ns) if stat else (name, -1, -1))
-        return digest(marks)[:16]
+        marks = [(name, *self._mark(name)) for name in self.inputs(group, part)]
+        tracks = filter(_is_told, self._by_part.get(part, []))
+        told = [(track.name, track.rows, track.clock, track.form) for track in tracks]
+        return digest([marks, told] if told else marks)[:16]
+
+    def _mark(self, path: str) -> tuple[int, int]:
+        """Give size and time of a file, looked at once."""
+        if path not in self._marks:
+            try:
+                stat = Path(path).stat()
+            except OSError:
+                self._marks[path] = ABSENT
+            else:
+                self._marks[path] = stat.st_size, stat.st_mtime_ns
+        return self._marks[path]
+
+    @cached_property
+    def _marks(self) -> dict[str, tuple[int, int]]:
+        return {}
+
+    @cached_property
+    def _by_part(self) -> dict[int, list[Track]]:
+        """Part to its tracks, without those that hold none."""
+        found: dict[int, list[Track]] = {}
+        for track in self.dataset.tracks:
+            found.setdefault(part_of(track.source, self.config.parts), []).append(track)
+        return found
 
     def _files(self, track: Track, streams: Sequence[str]) -> list[str]:
-        found = [track.labels]
+        found = [track.labels, track.template]
         for stream in streams:
             settings = self.config.streams.get(stream)
             if isinstance(settings, VisualSettings) and settings.reads == "faces":
@@ -184,6 +208,8 @@ class Plan:
                 found.append(track.media)
             if isinstance(settings, VisualSettings) and settings.reads == "boxes":
                 found.append(track.boxes)
+            if isinstance(settings, TextSettings):
+                found.append(track.transcript)
         return [name for name in found if name is not None]
 
     def demo_outputs(self) -> tuple[list[str], list[str]]:
@@ -192,7 +218,8 @@ class Plan:
         files: dict[str, None] = {}
         folders: dict[str, None] = {}
         for track in self.dataset.tracks:
-            files |= {f"{root}/{name}": None for name in (track.media, track.labels) if name}
+            made = (track.media, track.labels, track.transcript)
+            files |= {f"{root}/{name}": None for name in made if name}
             folders |= {f"{root}/{track.faces}": None} if track.faces else {}
         return list(files), list(folders)
 

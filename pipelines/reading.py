@@ -97,7 +97,7 @@ def read_value(kind: Any, value: Any, where: str) -> Any:
     """
     origin = get_origin(kind)
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
-        return build(kind, value, where)
+        return build(kind, _spelled_out(kind, value, where), where)
     if origin is Literal:
         return _choice(get_args(kind), value, where)
     if origin is tuple:
@@ -125,11 +125,25 @@ def _mapping(kind: Any, value: Any, where: str) -> dict[str, Any]:
     return made
 
 
-def _choice(choices: tuple[Any, ...], value: Any, where: str) -> Any:
-    if value not in choices:
+def _spelled_out(kind: Any, value: Any, where: str) -> Any:
+    """Give the settings that a word stands for; anything else is left as it is."""
+    short: dict[str, Any] = getattr(kind, "SHORT", {})
+    if not short or not isinstance(value, str):
+        return value
+    if value not in short:
         raise ConfigError(
-            f"{where}: expected one of {', '.join(choice or repr('') for choice in choices)}, "
-            f"found {value!r}{near(str(value), list(choices))}{_misplaced(value, where)}"
+            f"{where}: expected keys and values, or {' or '.join(short)}, found {value!r}"
+            + near(value, list(short))
+        )
+    return short[value]
+
+
+def _choice(choices: tuple[Any, ...], value: Any, where: str) -> Any:
+    if not any(type(value) is type(choice) and value == choice for choice in choices):
+        words = [str(choice) for choice in choices]
+        raise ConfigError(
+            f"{where}: expected one of {', '.join(word or repr('') for word in words)}, "
+            f"found {value!r}{near(str(value), words)}{_misplaced(value, where)}"
         )
     return value
 

@@ -67,7 +67,9 @@ def _schema(kind: Any, *, swept: bool = False) -> dict[str, Any]:
 def _of_one(kind: Any, *, swept: bool) -> dict[str, Any]:
     origin = get_origin(kind)
     if dataclasses.is_dataclass(kind):
-        return json_schema(kind, swept=swept)
+        schema = json_schema(kind, swept=swept)
+        short = getattr(kind, "SHORT", None)
+        return {"anyOf": [{"enum": list(short)}, schema]} if short else schema
     if origin is Literal:
         return {"enum": list(get_args(kind))}
     if origin is tuple:

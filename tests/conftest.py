@@ -50,3 +50,34 @@ def demo(tmp_path_factory):
     subprocess.run(index, cwd=folder, check=True, timeout=60)
     assert json.loads((folder / "coverage.json").read_text())["budget"]["quarantined"] == 2
     return folder
+
+
+@pytest.fixture(scope="session")
+def save_bert():
+    """A maker of small random BERTs, saved as transformers saves them."""
+
+    def save(folder, words, layers=4, seed=0):
+        """Save one of 32 dimensions whose tokenizer knows `words`, and letters to spell others."""
+        from transformers import BertConfig, BertModel, BertTokenizerFast
+
+        folder.mkdir(parents=True, exist_ok=True)
+        letters = "abcdefghijklmnopqrstuvwxyz'.!?"
+        pieces = [*letters, *(f"##{letter}" for letter in letters), *words]
+        vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *dict.fromkeys(pieces)]
+        (folder / "vocab.txt").write_text("\n".join(vocabulary) + "\n")
+        BertTokenizerFast.from_pretrained(folder).save_pretrained(folder)
+        torch.manual_seed(seed)
+        config = BertConfig(
+            vocab_size=len(vocabulary),
+            hidden_size=32,
+            num_hidden_layers=layers,
+            num_attention_heads=4,
+            intermediate_size=64,
+            max_position_embeddings=64,
+            # As trained ones have it: with 0.02 all words have nearly the same vector.
+            initializer_range=0.2,
+        )
+        BertModel(config).save_pretrained(folder)
+        return folder
+
+    return save

@@ -108,7 +108,7 @@ def test_hidden_and_foreign_files_are_left_out(tmp_path):
         f"{LABELS}/Train_Set/._8.txt",
         f"{LABELS}/Train_Set/readme.md",
         "batch1/.7.mp4",
-        "batch1/7.wav",
+        "batch1/7.txt",
         "batch1/7.mp4.part",
         ".trash/7.mp4",
         "cropped_aligned/.cache/x",

@@ -53,9 +53,10 @@ def run(workers, root, jobs, **options):
     found = {}
     sources = itertools.groupby(jobs, key=lambda job: job.track.source)
     feeds = (feed for _, group in sources for feed in feeds_of(list(group), workers, root))
-    for done, outcome in Pool(workers, root, **options).outcomes(feeds):
-        for each in done:
-            found[each.stream, each.track.name] = outcome
+    with Pool(workers, root, **options) as pool:
+        for done, outcome in pool.outcomes(feeds):
+            for each in done:
+                found[each.stream, each.track.name] = outcome
     assert set(found) == {(each.stream, each.track.name) for each in jobs}
     assert not multiprocessing.active_children()
     return found
@@ -99,9 +100,9 @@ class Killing(Pool):
 
 
 def killed(workers, film, times):
-    pool = Killing(workers, film.root)
-    pool.times = times
-    ((jobs, outcome),) = pool.outcomes(feeds_of([film.job], workers, film.root))
+    with Killing(workers, film.root) as pool:
+        pool.times = times
+        ((jobs, outcome),) = pool.compute([[film.job]])
     assert list(jobs) == [film.job]
     return outcome
 
@@ -135,8 +136,8 @@ def test_a_decoder_that_hangs_costs_its_source_only(workers, film, media):
             yield from super()._receive(decoder, again)
 
     feeds = (feed for each in jobs for feed in feeds_of([each], workers, film.root))
-    pool = Stopping(workers, film.root, decoders=1, answer_seconds=3)
-    outcomes = {done[0].track.name: outcome for done, outcome in pool.outcomes(feeds)}
+    with Stopping(workers, film.root, decoders=1, answer_seconds=3) as pool:
+        outcomes = {done[0].track.name: outcome for done, outcome in pool.outcomes(feeds)}
     assert stopped
     assert isinstance(outcomes["2"], MediaError)
     assert isinstance(outcomes["3"], (MediaError, NewItem))

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from concord.cache import FeatureStore
 from concord.extract import build_backbone, open_audio, open_video
+from concord.pipelines.config import parse_config
 
 README = Path(__file__).parents[2] / "extract" / "README.md"
 COMMAND = [sys.executable, "-m", "concord.pipelines", "extract", "run"]
@@ -39,7 +41,7 @@ def run(folder, *words):
 def test_a_backbone_of_ones_own(tmp_path, data):
     (code,) = [block for block in blocks("python") if "class Colours" in block]
     (tmp_path / "colours.py").write_text(code)
-    (streams,) = blocks("yaml")
+    (streams,) = [block for block in blocks("yaml") if "colours" in block]
     config = f"data: {{adapter: affwild2, name: mine, path: {data}}}\n{streams}"
     (tmp_path / "my.yaml").write_text(config)
     told = run(tmp_path, "--config", "my.yaml", "--store", "features")
@@ -48,6 +50,15 @@ def test_a_backbone_of_ones_own(tmp_path, data):
     images = np.stack([frame.image for frame in open_video(data / "batch1" / "1.mp4")])
     # 64 pixels are shrunk to 32, which leaves the mean as it is, but for rounding.
     assert np.allclose(rows, images.mean((1, 2)) / 255, atol=0.01)
+
+
+def test_dense_streams_are_configured_so():
+    (text,) = [block for block in blocks("yaml") if "dense" in block]
+    streams = parse_config(yaml.safe_load(text)).streams
+    assert {name: (s.window.dense, s.window.edge) for name, s in streams.items()} == {
+        "visual/i3d": (1, "replicate"),
+        "visual/r3d18": (8, "black"),
+    }
 
 
 def test_a_store_from_a_folder_and_names_of_streams(tmp_path, data):

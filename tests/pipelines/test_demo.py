@@ -70,11 +70,13 @@ def test_manifest_equals_the_disk(demo):
     found = {p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_file()}
     media = {track.media for track in dataset.tracks}
     labels = {track.labels for track in dataset.tracks}
+    transcripts = {track.transcript for track in dataset.tracks}
     assert {p for p in found if p.endswith(".mp4")} == media
     assert {p for p in found if p.endswith(".txt")} == labels
     folders = {track.faces for track in dataset.tracks if track.faces}
     assert {str(Path(p).parent) for p in found if p.endswith(".jpg")} == folders
-    assert not [p for p in found if not p.endswith((".mp4", ".txt", ".jpg"))]
+    assert {p for p in found if p.endswith(".json")} == transcripts - {None}
+    assert not [p for p in found if not p.endswith((".mp4", ".txt", ".jpg", ".json"))]
 
 
 def test_plan_keeps_its_limits():
