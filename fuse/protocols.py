@@ -203,7 +203,7 @@ def scored(protocol: str, smoothing: str, tracks: Sequence[TrackRows]) -> Scored
     """
     check_protocol(protocol, smoothing)
     sizes = parse_smoothing(smoothing)
-    seen = tuple(_seen(protocol, track, _smoothed(fill(track), sizes)) for track in tracks)
+    seen = tuple(_seen(protocol, track, smoothed(fill(track), sizes)) for track in tracks)
     predictions = [track.predictions[track.mask] for track in seen] or [np.zeros((0, 2))]
     labels = [track.labels[track.mask] for track in seen] or [np.zeros((0, 2))]
     p, y = np.concatenate(predictions), np.concatenate(labels)
@@ -256,7 +256,13 @@ def _diagnosis(track: ScoredTrack, estimator: Estimator) -> dict[str, Any]:
     }
 
 
-def _smoothed(predictions: Doubles, sizes: tuple[int, int]) -> Doubles:
+def smoothed(predictions: Doubles, sizes: tuple[int, int]) -> Doubles:
+    """Average a track's predictions (N, 2) over rows, with copies of its ends beyond them.
+
+    Args:
+        predictions: Without gaps.
+        sizes: Rows, of valence and of arousal: what `parse_smoothing` gives.
+    """
     if sizes == (1, 1):
         return predictions
     from .conventions import box_filter

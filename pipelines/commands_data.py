@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import click
 
+from ..cache.errors import UnfitDataError
+from . import commands_submit
 from .options import AS_JSON, SETTINGS
+
+SHOWN = 8
+"""Names that a finding shows; JSON has all of them."""
 
 
 @click.group("data")
@@ -22,7 +30,7 @@ def tracks(settings: str, *, as_json: bool) -> None:
     from dataclasses import asdict
 
     from .config import load_config
-    from .plan import dataset_of
+    from .datasets import dataset_of
     from .tables import print_json, print_table
 
     dataset = dataset_of(load_config(settings))
@@ -32,6 +40,71 @@ def tracks(settings: str, *, as_json: bool) -> None:
         return
     columns = ("name", "split", "source", "region", "media", "labels", "faces")
     print_table(f"{dataset.name}: {len(rows)} tracks in {dataset.root}", columns, rows)
+
+
+@group.command()
+@click.option("--config", "settings", help="Configuration file, or JSON text.")
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    help="Folder in Aff-Wild2's layout, or table of tracks (CSV), instead of a configuration.",
+)
+@click.option("--no-media", is_flag=True, help="Do not open media files.")
+@AS_JSON
+def check(settings: str | None, data: Path | None, *, no_media: bool, as_json: bool) -> None:
+    """Look at everything that a data set has, and change nothing.
+
+    Reads all labels, counts face crops and opens media files; says what is there, what is missing
+    and what is odd, and with --config also what the configured streams will lack. Ends with exit
+    code 11 where something prevents a run; warnings do not fail.
+
+    concord data check --data Aff-Wild2
+    """
+    from .checking import checked
+    from .config import load_config, parse_config
+    from .datasets import data_settings
+    from .tables import print_json
+
+    if (settings is None) == (data is None):
+        raise click.UsageError("give either --config or --data")
+    config = parse_config({"data": data_settings(data)}) if data else load_config(str(settings))
+    found = checked(config, media=not no_media)
+    if as_json:
+        print_json(found)
+    else:
+        _print_check(found)
+    errors = sum(finding["level"] == "error" for finding in found["findings"])
+    if errors:
+        raise UnfitDataError(f"{found['root']}: {errors} findings prevent a run; they are above")
+
+
+def _print_check(found: dict[str, Any]) -> None:
+    from .tables import print_table
+
+    columns = ("split", "tracks", "sources", "rows", "labelled", "faceless")
+    more = ("without_faces", "without_media")
+    title = f"{found['dataset']}: release {found['release']}, edition {found['edition']}"
+    rows = [
+        {
+            "split": split,
+            **{name.replace("_", " "): f"{count:,}" for name, count in counts.items()},
+        }
+        for split, counts in found["splits"].items()
+    ]
+    print_table(title, (*columns, *(name.replace("_", " ") for name in more)), rows)
+    if not found["findings"]:
+        click.echo("nothing is missing and nothing is odd")
+        return
+    told = [
+        {"": each["level"], "finding": each["text"], "about": _about(each["names"])}
+        for each in found["findings"]
+    ]
+    print_table("", ("", "finding", "about"), told, whole=("",))
+
+
+def _about(names: Sequence[str]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return f"{len(names)}: {', '.join(names[:SHOWN])}{more}" if names else ""
 
 
 @group.command()
@@ -51,3 +124,6 @@ def schema() -> None:
     from .schema import json_schema
 
     click.echo(json.dumps(json_schema(), indent=1))
+
+
+group.add_command(commands_submit.check)

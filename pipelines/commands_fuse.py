@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from . import commands_scores
+from . import commands_scores, commands_submit
 from .options import AS_JSON, DEVICE, THREADS, of_grid, of_tables
 
 
@@ -135,3 +135,4 @@ def table(files: tuple[Path, ...], *, as_csv: bool, as_json: bool) -> None:
 
 
 commands_scores.add_to(group)
+group.add_command(commands_submit.submit)

@@ -3,15 +3,57 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..cache import ConfigError, FeatureStore
 from ..fuse.prediction import predict_tracks, read_run, runs_beside
 from .predictions import write_predictions
 from .progress import progress
 
+if TYPE_CHECKING:
+    from ..cache import Manifest
+    from ..fuse.finished import Finished
+    from ..fuse.prediction import TrackPrediction
+
 RUNS, STORE, PREDICTIONS = "runs", "store", "predictions"
 """Folders that a workflow keeps beside each other in its results."""
+
+
+@dataclass(frozen=True, slots=True)
+class Predictors:
+    """Runs of one experiment, with the data set that they are to predict."""
+
+    runs: list[Finished]
+    store: FeatureStore
+    manifest: Manifest
+
+    @classmethod
+    def opened(
+        cls, runs: Sequence[Path], data: str, store: str | None, *, alone: bool
+    ) -> Predictors:
+        """Read runs and find their store.
+
+        Args:
+            runs: Folders of finished runs of one experiment.
+            data: `name` or `name@edition` in the store.
+            store: Folder or URL; by default the folder `store` beside the first run's `runs`.
+            alone: Without the other seeds that stand beside the runs.
+
+        Raises:
+            ConfigError: No finished run, other experiments, or no store was found.
+        """
+        found = runs_beside([read_run(run.resolve()) for run in runs], alone=alone)
+        opened = FeatureStore(store or store_beside(runs[0].resolve()))
+        return cls(found, opened, opened.manifest(data))
+
+    def predict(self, splits: Sequence[str], device: str) -> list[TrackPrediction]:
+        """Predict the tracks of some splits, of all where none is named."""
+        with progress("predict") as told:
+            return predict_tracks(
+                self.runs, self.store, self.manifest, splits, device=device, progress=told
+            )
 
 
 def predicted(
@@ -42,14 +84,11 @@ def predicted(
         ConfigError: No finished run, other experiments, another recipe, or no store was found.
     """
     first = runs[0].resolve()
-    found = runs_beside([read_run(run.resolve()) for run in runs], alone=alone)
-    opened = FeatureStore(store or store_beside(first))
-    manifest = opened.manifest(data)
+    using = Predictors.opened(runs, data, store, alone=alone)
+    manifest = using.manifest
     folder = out or first.parent.parent / PREDICTIONS / manifest.name / first.name
-    splits = (split,) if split else ()
-    with progress("predict") as told:
-        tracks = predict_tracks(found, opened, manifest, splits, device=device, progress=told)
-    return write_predictions(folder, f"{manifest.dataset} {manifest.edition}", found, tracks)
+    tracks = using.predict((split,) if split else (), device)
+    return write_predictions(folder, f"{manifest.dataset} {manifest.edition}", using.runs, tracks)
 
 
 def store_beside(run: Path) -> Path:

@@ -46,25 +46,31 @@ def check_submission(path: Path, expected: Expected) -> list[Fault]:
     """
     if not path.exists():
         raise DataError(f"{path}: expected a submission, a file or a folder; found nothing")
-    found = _of_folder(path, expected) if path.is_dir() else _of_file(path, "file", expected)
-    return list(islice(found, MOST))
+    columns = _Columns()
+    of = _of_folder if path.is_dir() else _of_single
+    found = list(islice(of(path, expected, columns), MOST))
+    return [*found, *(Fault(path.name, 0, reason) for reason in columns.faults())]
 
 
-def _of_folder(folder: Path, expected: Expected) -> Iterator[Fault]:
+def _of_single(path: Path, expected: Expected, columns: _Columns) -> Iterator[Fault]:
+    return _of_file(path, "file", expected, columns)
+
+
+def _of_folder(folder: Path, expected: Expected, columns: _Columns) -> Iterator[Fault]:
     names = [f"{track}.txt" for track, _ in expected]
     there = {each.name for each in folder.iterdir() if not each.name.startswith(".")}
     for name in sorted(there.difference(names)):
         yield Fault(name, 0, "no track of the template has this name; remove it")
     for name, track in zip(names, expected, strict=True):
         if name in there:
-            yield from _of_file(folder / name, "folder", [track])
+            yield from _of_file(folder / name, "folder", [track], columns)
         else:
             yield Fault(name, 0, f"missing: expected a file of {track[1]} rows")
 
 
-def _of_file(path: Path, style: Style, expected: Expected) -> Iterator[Fault]:
+def _of_file(path: Path, style: Style, expected: Expected, columns: _Columns) -> Iterator[Fault]:
     content = path.read_bytes()
-    checks = _Lines(path.name, style, expected)
+    checks = _Lines(path.name, style, expected, columns)
     try:
         text = content.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -83,10 +89,35 @@ def _of_file(path: Path, style: Style, expected: Expected) -> Iterator[Fault]:
     yield from checks.of(text.removesuffix("\n").split("\n") if text else [])
 
 
+class _Columns:
+    """What is seen of a submission's values: a column that never changes was not predicted."""
+
+    def __init__(self) -> None:
+        self._values: tuple[set[str], set[str]] = set(), set()
+        self._equal = True
+        self._rows = 0
+
+    def add(self, valence: str, arousal: str) -> None:
+        self._rows += 1
+        for seen, text in zip(self._values, (valence, arousal), strict=True):
+            if len(seen) < 2:
+                seen.add(str(float(text)))
+        self._equal = self._equal and valence == arousal
+
+    def faults(self) -> Iterator[str]:
+        if self._rows < 2:
+            return
+        for name, seen in zip(("valence", "arousal"), self._values, strict=True):
+            if len(seen) == 1:
+                yield f"{name} has the same value, {min(seen)}, in every row"
+        if self._equal and all(len(seen) > 1 for seen in self._values):
+            yield "valence and arousal are the same in every row"
+
+
 class _Lines:
     """Checks of one file's lines, with the place in the template that the next is expected at."""
 
-    def __init__(self, file: str, style: Style, expected: Expected) -> None:
+    def __init__(self, file: str, style: Style, expected: Expected, columns: _Columns) -> None:
         self._file = file
         self._style: Style = style
         self._tracks = dict(expected)
@@ -98,8 +129,7 @@ class _Lines:
         self._order = list(expected)
         self._next = 0
         self._seen = bytearray(self._total)
-        self._columns: list[set[str]] = [set(), set()]
-        self._equal = True
+        self._columns = columns
 
     def fault(self, line: int, reason: str) -> Fault:
         return Fault(self._file, line, reason)
@@ -124,8 +154,7 @@ class _Lines:
             yield from self._placed(number, PLACE.match(line) if self._style == "file" else None)
             return
         yield from self._placed(number, match)
-        texts = match[3], match[4]
-        for target, text, column in zip(("valence", "arousal"), texts, self._columns, strict=True):
+        for target, text in zip(("valence", "arousal"), match.group(3, 4), strict=True):
             value = float(text)
             if value == NOT_A_VALUE:
                 yield self.fault(
@@ -133,9 +162,7 @@ class _Lines:
                 )
             elif not -1 <= value <= 1:
                 yield self.fault(number, f"{target} is {text}, expected -1 to 1; clip it")
-            if len(column) < 2:
-                column.add(str(value))
-        self._equal = self._equal and texts[0] == texts[1]
+        self._columns.add(match[3], match[4])
 
     def _placed(self, number: int, match: re.Match[str] | None) -> Iterator[Fault]:
         """Compare a line's image with the one that is expected there, and go on from it."""
@@ -204,11 +231,6 @@ class _Lines:
             yield self.fault(
                 lines, f"{missing} of {self._total} rows are missing; the first is {where}"
             )
-        for name, column in zip(("valence", "arousal"), self._columns, strict=True):
-            if self._total > 1 and len(column) == 1:
-                yield self.fault(0, f"{name} has the same value, {min(column)}, in every row")
-        if self._equal and all(len(column) > 1 for column in self._columns):
-            yield self.fault(0, "valence and arousal are the same in every row")
 
 
 def _kind(text: str) -> str:

@@ -55,10 +55,6 @@ def test_whatever_is_predicted_passes(tmp_path_factory, sizes, style, data):
     expected = [(f"video{number}", rows) for number, rows in enumerate(sizes)]
     finite = st.floats(-3, 3, allow_nan=False)
     given = {t: data.draw(arrays(np.float64, (rows, 2), elements=finite)) for t, rows in expected}
-    # Constant columns are refused on purpose, and a draw may be constant.
-    for values in given.values():
-        values[0] = (0.25, -0.5)
-        values[-1] += (0.125, 0.0625) if len(values) > 1 else 0
     out = tmp_path_factory.mktemp("out") / "submission"
     write_submission(out, style, expected, given)
     faults = [f for f in check_submission(out, expected) if "same" not in f.reason]
@@ -235,6 +231,20 @@ def test_a_file_of_many_faults_is_not_read_to_its_end(tmp_path):
     expected = [("a", 5000)]
     (tmp_path / "x").write_text("image_location,valence,arousal\n" + "a/1.jpg,0,0\n" * 5000)
     assert len(check_submission(tmp_path / "x", expected)) == 1000
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_a_constant_track_among_others_is_no_fault(tmp_path, style):
+    given = predictions() | {"102": np.zeros((3, 2))}
+    write_submission(tmp_path / "out", style, EXPECTED, given)
+    assert check_submission(tmp_path / "out", EXPECTED) == []
+    given = {track: np.full((rows, 2), (0.5, -0.25)) for track, rows in EXPECTED}
+    write_submission(tmp_path / "out", style, EXPECTED, given)
+    found = [fault.reason for fault in check_submission(tmp_path / "out", EXPECTED)]
+    assert found == [
+        f"{n} has the same value, {v}, in every row"
+        for n, v in (("valence", 0.5), ("arousal", -0.25))
+    ]
 
 
 def test_nothing_there_is_an_error(tmp_path):
