@@ -202,9 +202,19 @@ def read_seal(place: Place) -> Seal:
     """
     where = f"{place}/{SEAL}"
     try:
-        record = parse_record(place.read(SEAL), where)
+        content = place.read(SEAL)
     except FileNotFoundError as error:
         raise StoreError(f"{where}: missing: the shard was never finished, or lost it") from error
+    return parse_seal(content, where)
+
+
+def parse_seal(content: bytes, where: str) -> Seal:
+    """Read the bytes of a seal.
+
+    Raises:
+        StoreError: It is damaged, or of a version that this program does not know.
+    """
+    record = parse_record(content, where)
     version = check_version(record, where)
     try:
         files = {name: (file["size"], file["sha256"]) for name, file in record["files"].items()}

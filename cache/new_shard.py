@@ -110,17 +110,27 @@ def write_shard(
             disk is full; nothing is left behind.
     """
     index = _index(items, how)
-    final = folder / digest([entry.key for entry in index.items])[:24]
+    final = folder / shard_name(index)
     temporary = temporary_sibling(final)
     try:
         with room_for(f"a shard of {len(items)} items", folder):
             temporary.mkdir(parents=True)
             _write(temporary, index, items, provenance)
-            _give_way(final)
-            publish_folder(temporary, final)
+            publish_shard(temporary, final)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return final
+
+
+def shard_name(index: Index) -> str:
+    """Name a shard: a digest of its item keys."""
+    return digest([entry.key for entry in index.items])[:24]
+
+
+def publish_shard(temporary: Path, final: Path) -> None:
+    """Rename a finished shard to its name; one that is there and sound wins."""
+    _give_way(final)
+    publish_folder(temporary, final)
 
 
 def _write(

@@ -12,9 +12,13 @@ import stat
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from .errors import StoreError
+from .atomic import atomic_write
+from .errors import ConcordError, StoreError
+
+if TYPE_CHECKING:
+    from .url_place import UrlPlace
 
 RECORD_LIMIT = 24 << 20
 """Bytes of the largest JSON file that is read: parsed, it may take 25 times as much memory."""
@@ -127,7 +131,7 @@ class LocalPlace:
         if size is None:
             raise FileNotFoundError(path)
         if size > RECORD_LIMIT:
-            raise _too_large(path, size)
+            raise too_large(path, size)
         # A path object costs as much as the reading itself.
         handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         try:
@@ -140,73 +144,14 @@ class LocalPlace:
         with Path(self.path, name).open("rb") as file:
             return os.pread(file.fileno(), stop - start, start)
 
+    def write(self, name: str, content: bytes, tag: str | None = None) -> None:
+        """Write a whole small file, atomically; a folder knows no conditions."""
+        del tag
+        atomic_write(Path(self.path, name), content)
+
     def open(self, name: str) -> Any:
         """Give the file's path, which every library opens best by itself."""
         return f"{self.path}/{name}"
-
-
-@dataclass(frozen=True, slots=True)
-class UrlPlace:
-    """A folder behind a URL that fsspec knows."""
-
-    system: Any
-    """The fsspec file system."""
-    path: str
-    url: str
-
-    def __str__(self) -> str:
-        return self.url
-
-    def __truediv__(self, name: str) -> UrlPlace:
-        return UrlPlace(self.system, f"{self.path}/{name}", f"{self.url}/{name}")
-
-    def folders(self) -> list[str]:
-        """Names of the folders inside, sorted."""
-        return self._names("directory")
-
-    def files(self) -> list[str]:
-        """Names of the plain files inside, sorted."""
-        return self._names("file")
-
-    def _names(self, kind: str) -> list[str]:
-        try:
-            listed = self.system.ls(self.path, detail=True)
-        except FileNotFoundError:
-            return []
-        found = [
-            entry["name"].rstrip("/").rpartition("/")[2]
-            for entry in listed
-            if entry["type"] == kind
-        ]
-        return sorted(name for name in found if name and not name.startswith("."))
-
-    def sizes(self, names: Collection[str], *, quick: bool = False) -> dict[str, int | None]:
-        """Bytes of each named file; None where there is none. URLs have no links."""
-        del quick
-        return {name: self._size(name) for name in names}
-
-    def _size(self, name: str) -> int | None:
-        try:
-            return int(self.system.info(f"{self.path}/{name}")["size"])
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-
-    def read(self, name: str) -> bytes:
-        """Give a whole small file."""
-        size = self._size(name)
-        if size is None:
-            raise FileNotFoundError(f"{self.url}/{name}")
-        if size > RECORD_LIMIT:
-            raise _too_large(f"{self.url}/{name}", size)
-        return self.system.cat_file(f"{self.path}/{name}")
-
-    def read_range(self, name: str, start: int, stop: int) -> bytes:
-        """Give a file's bytes from `start` to before `stop`."""
-        return self.system.cat_file(f"{self.path}/{name}", start=start, end=stop)
-
-    def open(self, name: str) -> Any:
-        """Open a file, read by ranges."""
-        return self.system.open(f"{self.path}/{name}", "rb")
 
 
 def _ends_of_folders(name: str) -> list[int]:
@@ -218,17 +163,16 @@ def open_place(path_or_url: str | Path) -> LocalPlace | UrlPlace:
     """Open a folder, or a URL such as `s3://bucket/store`.
 
     Raises:
+        ConfigError: The URL carries a user, a password or a query.
         StoreError: fsspec knows no such scheme, or its driver is not installed.
     """
     text = str(path_or_url)
     if "://" not in text or isinstance(path_or_url, Path):
         return LocalPlace(text.rstrip("/") or "/")
-    import fsspec
+    from .drivers import open_system
+    from .url_place import UrlPlace
 
-    try:
-        system, path = fsspec.core.url_to_fs(text)
-    except (ImportError, ValueError) as error:
-        raise StoreError(f"{text}: cannot be opened: {error}") from error
+    system, path = open_system(text)
     if "file" in (system.protocol if isinstance(system.protocol, tuple) else (system.protocol,)):
         return LocalPlace(path.rstrip("/"))
     return UrlPlace(system, path.rstrip("/"), text.rstrip("/"))
@@ -270,7 +214,7 @@ def read_record(place: Place, name: str) -> dict[str, Any]:
     try:
         content = place.read(name)
     except OSError as error:
-        if isinstance(error, StoreError):
+        if isinstance(error, ConcordError):
             raise
         raise StoreError(f"{place}/{name}: cannot be read: {error.strerror or error}") from error
     return parse_record(content, f"{place}/{name}")
@@ -280,5 +224,6 @@ def _link(path: str) -> StoreError:
     return StoreError(f"{path}: expected a plain file or folder, found a link; copy what it names")
 
 
-def _too_large(path: str, size: int) -> StoreError:
+def too_large(path: str, size: int) -> StoreError:
+    """Make the error of a record that is larger than any may be."""
     return StoreError(f"{path}: expected at most {RECORD_LIMIT} bytes, found {size}")

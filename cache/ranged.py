@@ -25,6 +25,10 @@ class RangedArray:
     def read(self, first: int, stop: int) -> NDArray[Any]:
         """Give rows, copied."""
         layout = self._layout
+        out = np.empty((stop - first, *layout.shape[1:]), layout.dtype)
+        if first == stop:
+            out.flags.writeable = False
+            return out
         low, high = first // layout.chunk_rows, (stop - 1) // layout.chunk_rows + 1
         start, end = (layout.offset + chunk * layout.stride for chunk in (low, high))
         if layout.kind == "contiguous":
@@ -35,7 +39,6 @@ class RangedArray:
             raise DamagedRowsError(first, stop, "the file is gone") from error
         if len(content) != end - start:
             raise DamagedRowsError(first, stop, f"{end - start - len(content)} bytes are missing")
-        out = np.empty((stop - first, *layout.shape[1:]), layout.dtype)
         for chunk in range(low, high):
             at = (chunk - low) * layout.stride
             part = content[at : at + layout.stride]

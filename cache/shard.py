@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import gc
 import hashlib
-from collections.abc import Generator
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +40,8 @@ HDF5_FILES = RECORDS | {hdf5_format.FILE}
 ZARR_FILES = RECORDS | zarr_format.FILES
 LARGEST_EXPANSION = 40_000
 """An archive's rows may take this many times the bytes of its files: zstd on zeros comes near."""
+OPENED_AT_ONCE = 8
+"""Shards at a URL that are opened at the same time."""
 REPAIR = "run: concord cache verify STORE --repair"
 
 
@@ -246,12 +249,28 @@ def open_shards(
     """
     shards: list[Shard] = []
     damages: list[Damage] = []
-    for name in folder.folders():
-        try:
-            shards.append(Shard(folder / name, mapped=mapped))
-        except DamagedFileError as error:
-            damages.append(Damage(str(folder / name), str(error), error.entries))
-        except StoreError as error:
-            damages.append(Damage(str(folder / name), str(error)))
+    for found in _all_opened([folder / name for name in folder.folders()], mapped=mapped):
+        if isinstance(found, Shard):
+            shards.append(found)
+        else:
+            damages.append(found)
     shards.sort(key=lambda shard: (-shard.index.rows, shard.path))
     return tuple(shards), tuple(damages)
+
+
+def _all_opened(places: Sequence[Place], *, mapped: bool) -> Iterator[Shard | Damage]:
+    """Open shards; several at a time where a server is waited for."""
+    if all(isinstance(place, LocalPlace) for place in places):
+        yield from (_opened(place, mapped=mapped) for place in places)
+        return
+    with ThreadPoolExecutor(OPENED_AT_ONCE) as pool:
+        yield from pool.map(functools.partial(_opened, mapped=mapped), places)
+
+
+def _opened(place: Place, *, mapped: bool) -> Shard | Damage:
+    try:
+        return Shard(place, mapped=mapped)
+    except DamagedFileError as error:
+        return Damage(str(place), str(error), error.entries)
+    except StoreError as error:
+        return Damage(str(place), str(error))

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from .atomic import write_json
+from .catalogued_place import catalogued
 from .digests import DigestMemory, canonical, digest
 from .entries import FORMATS, check_version
-from .errors import NotInStoreError, StoreError
+from .errors import ConcordError, NotInStoreError, StoreError
 from .manifest import Manifest, parse_manifest
 from .new_shard import ShardFormat
 from .place import LocalPlace, Place, open_place, parse_record, read_record
@@ -23,6 +24,12 @@ MARK = "store.json"
 STREAM_NAME = re.compile(r"[a-z0-9_]+/[a-z0-9_.-]+")
 STREAM_FOLDER = re.compile(r"([a-z0-9_.-]+)@([0-9a-f]{16})")
 DIGEST_IN_NAME = 16
+
+
+def mark_of(how: ShardFormat) -> dict[str, Any]:
+    """Give the content of a store's store.json."""
+    record = {"format": NAME, "version": VERSION, "shards": how.name}
+    return {**record, "compressed": how.compressed}
 
 
 class FeatureStore:
@@ -42,13 +49,13 @@ class FeatureStore:
         Raises:
             StoreError: No store is there, or it is of a version that this program does not know.
         """
-        self.place = open_place(path)
+        self.place: Place = catalogued(open_place(path))
         self.mapped = mapped
         where = f"{self.place}/{MARK}"
         try:
             mark = parse_record(self.place.read(MARK), where)
         except OSError as error:
-            if isinstance(error, StoreError):
+            if isinstance(error, ConcordError):
                 raise
             raise StoreError(
                 f"{self.place}: no store here ({error}); "
@@ -77,9 +84,7 @@ class FeatureStore:
             raise StoreError(f"{path}: a store at a URL can only be read")
         mark = Path(path) / MARK
         if not mark.exists():
-            how = shards or ShardFormat()
-            record = {"format": NAME, "version": VERSION, "shards": how.name}
-            write_json(mark, {**record, "compressed": how.compressed})
+            write_json(mark, mark_of(shards or ShardFormat()))
         store = cls(path)
         if shards not in (None, store.format):
             raise StoreError(

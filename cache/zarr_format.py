@@ -13,7 +13,7 @@ from .chunks import Chunks
 from .entries import ARRAYS, CHUNK_ROWS, Index
 from .errors import StoreError
 from .layout import CRC_BYTES, ENTRY_BYTES, DamagedRowsError, Layout, crc32c_of, stretches
-from .place import LocalPlace, Place, UrlPlace, parse_record, read_record
+from .place import LocalPlace, Place, parse_record, read_record
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -216,8 +216,7 @@ def _open(place: Place) -> zarr.Array[Any]:
 
     if isinstance(place, LocalPlace):
         return zarr.open_array(place.path, mode="r", zarr_format=3)
-    assert isinstance(place, UrlPlace)
-    store = FsspecStore.from_url(place.url, read_only=True)
+    store = FsspecStore.from_url(str(place), read_only=True)
     return zarr.open_array(store, mode="r", zarr_format=3)
 
 

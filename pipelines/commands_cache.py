@@ -5,37 +5,57 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from . import commands_upkeep
+from . import commands_remote, commands_upkeep
+from .commands_remote import of_selection
 from .options import AS_JSON
 
 if TYPE_CHECKING:
     from ..cache import ManifestTrack
 
-STORE = click.argument("store")
+
+def _named(_: click.Context, __: click.Parameter, store: str) -> str:
+    """Take a remote's name for its URL."""
+    if "/" in store or Path(store).is_dir():
+        return store
+    from ..cache.remote_names import remotes
+
+    return remotes(Path()).get(store, store)
+
+
+STORE = click.argument("store", callback=_named)
 
 
 @click.group("cache")
 def group() -> None:
     """The feature store: what is in it, whether it is sound, and keeping it small.
 
-    STORE is the folder that holds store.json, or for reading a URL that fsspec can open. Exit
-    codes: 2 wrong use, 5 no such store, stream or track, 7 damage found, 8 inputs have changed.
+    STORE is the folder that holds store.json, or for reading a URL that fsspec can open, or the
+    name of a remote. Exit codes: 2 wrong use, 5 no such store, stream or track, 7 damage found, 8
+    inputs have changed, 10 a remote does not answer or refuses.
     """
 
 
 @group.command("ls")
 @STORE
+@of_selection
 @AS_JSON
-def list_streams(store: str, *, as_json: bool) -> None:
-    """List the streams and data sets of STORE."""
+def list_streams(store: str, *, as_json: bool, **chosen: Any) -> None:
+    """List the streams and data sets of STORE; its items, one a line, where some are chosen."""
     from ..cache import FeatureStore
     from .tables import print_json, print_table
 
     opened = FeatureStore(store)
+    if any(chosen.values()):
+        items = commands_remote.tracks_of(opened, chosen)
+        if as_json:
+            print_json(items)
+            return
+        print_table(store, ("manifest", "track", "split", "rows", "stream", "key"), items)
+        return
     rows = [
         {
             "stream": f"{stream.name}@{stream.digest[:8]}",
@@ -182,3 +202,4 @@ def export(
 
 
 commands_upkeep.add_to(group)
+commands_remote.add_to(group)

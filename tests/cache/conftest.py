@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from concord.cache import FeatureStore, NewItem, ShardFormat, probe
 
-from . import collecting, damage
+from . import collecting, damage, servers
 
 
 def new_item(key, track="t", rows=5, dim=3, dtype="float16", seed=0):
@@ -54,3 +54,27 @@ def written(stores, tmp_path):
 def patience(monkeypatch):
     """Wait ten seconds, not minutes, for a library that hangs over a damaged file."""
     monkeypatch.setattr(probe, "LONGEST_SECONDS", 10.0)
+
+
+@pytest.fixture(scope="session")
+def moto(tmp_path_factory):
+    """The address of an S3 server in memory."""
+    with servers.moto(tmp_path_factory.mktemp("moto")) as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def swift(tmp_path_factory):
+    """The address of an S3 server whose writes on condition are none."""
+    with servers.swift(tmp_path_factory.mktemp("swift")) as address:
+        yield address
+
+
+@pytest.fixture
+def s3(request, monkeypatch):
+    """Give a new remote's URL, at the server that a test names (moto by default), and its client.
+
+    The environment tells this process and its children where the server is, as a user would.
+    """
+    address = request.getfixturevalue(getattr(request, "param", "moto"))
+    return servers.new_bucket(address, monkeypatch)

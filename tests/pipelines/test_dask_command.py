@@ -94,11 +94,12 @@ def check_gone(mark):
     assert not left, [Path(f"/proc/{number}/cmdline").read_bytes() for number in left]
 
 
-def wait_for_shard(folder, name):
+def wait_for_shard(process, folder, name):
     """Wait until the first features are published."""
     end = time.monotonic() + 300
     while not list((folder / name).glob("streams/visual/*/shards/*/seal.json")):
         assert time.monotonic() < end
+        assert process.poll() is None, process.communicate()[1]
         time.sleep(0.05)
 
 
@@ -106,7 +107,7 @@ def interrupted(folder, name, how):
     """Start the command, and send a signal to it (or its group) when the first shard is there."""
     mark = uuid.uuid4().hex
     process = begin(folder, name, "--dask", "local:2", "--threads=2", mark=mark)
-    wait_for_shard(folder, name)
+    wait_for_shard(process, folder, name)
     assert len(marked(mark)) > 3
     how(process.pid)
     _, told = process.communicate(timeout=120)

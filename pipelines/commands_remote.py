@@ -1,0 +1,280 @@
+"""The commands of `concord cache` that share a store: remotes, push, pull, diff, ls."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from .options import AS_JSON
+
+if TYPE_CHECKING:
+    from ..cache import ManifestTrack
+    from ..cache.selection import Selection
+    from ..cache.transfer import Transfer
+
+Command = TypeVar("Command", bound="Callable[..., Any] | click.Command")
+
+ASK_BYTES = 1_000_000_000
+"""A transfer of this many bytes or more is asked about first."""
+REMOTE = click.argument("remote")
+STORE = click.option(
+    "--store",
+    envvar="CONCORD_STORE",
+    type=click.Path(path_type=Path),
+    help="Folder of the store; also $CONCORD_STORE; default the configuration's.",
+)
+SETTINGS = click.option("--config", "settings", help="Configuration that names the store.")
+YES = click.option("--yes", is_flag=True, help="Do not ask, however large the transfer.")
+
+
+def of_selection(command: Command) -> Command:
+    """Add what is to travel."""
+    for option in (
+        click.option("--track", "tracks", multiple=True, help="This track only; may repeat."),
+        click.option("--split", help="Tracks of this split only."),
+        click.option("--stream", "streams", multiple=True, help="This stream only; may repeat."),
+        click.option("--dataset", help="`name` or `name@edition`; default all."),
+    ):
+        command = option(command)
+    return command
+
+
+def _selection(chosen: dict[str, Any]) -> Selection:
+    from ..cache.selection import Selection
+
+    return Selection(**chosen)
+
+
+def _located(remote: str) -> str:
+    from ..cache.remote_names import located
+
+    return located(Path(), remote)
+
+
+def _store(store: Path | None, settings: str | None) -> Path:
+    from ..cache import ConfigError
+
+    if store is not None:
+        return store
+    if settings is None:
+        raise ConfigError("which store? give --store FOLDER, $CONCORD_STORE or --config FILE")
+    from .config import load_config
+
+    return Path(load_config(settings).store_path)
+
+
+@click.group("remote")
+def names() -> None:
+    """Names of remotes, kept in `concord.remotes.json` in the current folder.
+
+    A remote is a URL that fsspec can open (`s3://bucket/store`, `https://host/store`), or a folder
+    that others mount. Credentials come from the environment or the cloud's own configuration; a URL
+    with a password is refused.
+    """
+
+
+@names.command("add")
+@click.argument("name")
+@click.argument("url")
+def add(name: str, url: str) -> None:
+    """Call URL, or a folder, NAME."""
+    from ..cache.remote_names import add_remote
+
+    add_remote(Path(), name, url)
+    click.echo(f"{name}: {url}")
+
+
+@names.command("ls")
+@AS_JSON
+def list_names(*, as_json: bool) -> None:
+    """List the names."""
+    from ..cache.remote_names import remotes
+    from .tables import print_json, print_table
+
+    rows = [{"name": name, "url": url} for name, url in remotes(Path()).items()]
+    if as_json:
+        print_json(rows)
+        return
+    print_table("remotes", ("name", "url"), rows, whole=("url",))
+
+
+@names.command("rm")
+@click.argument("name")
+def remove(name: str) -> None:
+    """Forget NAME; what is at its URL stays."""
+    from ..cache.remote_names import remove_remote
+
+    remove_remote(Path(), name)
+    click.echo(f"{name}: forgotten")
+
+
+@click.command()
+@REMOTE
+@STORE
+@SETTINGS
+@of_selection
+@YES
+@AS_JSON
+def push(
+    remote: str,
+    store: Path | None,
+    settings: str | None,
+    *,
+    yes: bool,
+    as_json: bool,
+    **chosen: Any,
+) -> None:
+    """Send to REMOTE what it lacks of the store: items, recipes, tables of tracks.
+
+    Whole shards travel as they are; of a shard that is chosen in part, the chosen items are packed
+    into a new one. Nothing shows on the remote before it is complete; run again to go on.
+    """
+    from ..cache import FeatureStore
+    from ..cache.transfer import plan_push
+
+    where = _located(remote)
+    plan = plan_push(FeatureStore(_store(store, settings)), where, _selection(chosen))
+    _carry_out(plan, f"push {remote}", yes=yes, as_json=as_json)
+
+
+@click.command()
+@REMOTE
+@STORE
+@SETTINGS
+@of_selection
+@click.option("--manifest", "table", is_flag=True, help="Tables of tracks and item keys alone.")
+@YES
+@AS_JSON
+def pull(
+    remote: str,
+    store: Path | None,
+    settings: str | None,
+    *,
+    table: bool,
+    yes: bool,
+    as_json: bool,
+    **chosen: Any,
+) -> None:
+    """Bring what the store lacks of REMOTE, each byte checked before it shows; run again to go on.
+
+    Exit code 7 where something on the remote is damaged; the rest arrives.
+    """
+    from ..cache.transfer import plan_pull, pull_manifests
+    from .tables import print_json
+
+    where, path = _located(remote), _store(store, settings)
+    if not table:
+        plan = plan_pull(path, where, _selection(chosen))
+        _carry_out(plan, f"pull {remote}", yes=yes, as_json=as_json)
+        return
+    changed = pull_manifests(path, where, _selection(chosen))
+    if as_json:
+        print_json({"manifests": changed})
+        return
+    click.echo(f"{path}: {', '.join(changed) or 'no manifest'} changed")
+
+
+def _carry_out(plan: Transfer, what: str, *, yes: bool, as_json: bool) -> None:
+    from dataclasses import asdict
+
+    from ..cache.errors import DamageFoundError
+    from .progress import progress
+    from .tables import print_json
+
+    _ask(plan, what, yes=yes)
+    with progress(what) as told:
+        moved = plan.carry_out(told)
+    if as_json:
+        print_json(asdict(moved))
+    else:
+        listed = ", ".join(moved.manifests) or "none"
+        click.echo(
+            f"{plan.target.place}: {moved.items} items in {moved.shards} shards, "
+            f"{moved.bytes / 1e6:.1f} MB; manifests that changed: {listed}"
+        )
+    if moved.damaged:
+        lines = "\n".join(f"  {lost.track}: {lost.problem}" for lost in moved.damaged)
+        raise DamageFoundError(f"{what}: {len(moved.damaged)} items stayed:\n{lines}")
+
+
+def _ask(plan: Transfer, what: str, *, yes: bool) -> None:
+    """Say how large a transfer is, and ask where it is large.
+
+    Raises:
+        ConfigError: It is large, and nobody is there to be asked.
+    """
+    from ..cache import ConfigError
+    from .progress import note
+
+    size = f"{what}: {plan.items} items, {plan.bytes / 1e6:.1f} MB"
+    if yes or plan.bytes < ASK_BYTES:
+        note(size)
+        return
+    if not sys.stdin.isatty():
+        raise ConfigError(f"{size}: large, and nobody is there to be asked: add --yes")
+    if not click.confirm(f"{size}; go on?", err=True):
+        raise click.Abort
+
+
+@click.command()
+@REMOTE
+@STORE
+@SETTINGS
+@of_selection
+@AS_JSON
+def diff(
+    remote: str, store: Path | None, settings: str | None, *, as_json: bool, **chosen: Any
+) -> None:
+    """Say what the store lists and REMOTE does not, and the other way round."""
+    from ..cache import FeatureStore
+    from ..cache.comparison import compare
+    from .tables import print_json, print_table
+
+    wanted, here, there = _selection(chosen), _store(store, settings), _located(remote)
+    found = compare(wanted.listed_in(FeatureStore(here)), wanted.listed_in(FeatureStore(there)))
+    if as_json:
+        print_json([each.record() for each in found])
+        return
+    columns = ("manifest", "stream", "both", "here", "there", "other")
+    rows = [
+        {**{name: len(part) for name, part in each.record().items()}, **_brief(each)}
+        for each in found
+    ]
+    print_table(f"{here} and {remote}", columns, rows)
+    if all(each.same for each in found):
+        click.echo("the same in both")
+
+
+def _brief(compared: Any) -> dict[str, str]:
+    return {"manifest": compared.manifest, "stream": _short(compared.stream)}
+
+
+def _short(stream: str) -> str:
+    """Give a stream's name with the start of its digest."""
+    name, _, digest = stream.partition("@")
+    return f"{name}@{digest[:8]}"
+
+
+def tracks_of(store: Any, chosen: dict[str, Any]) -> list[dict[str, Any]]:
+    """Give one row per chosen item that a store lists, for `ls`."""
+
+    def row(manifest: str, track: ManifestTrack, stream: str, key: str) -> dict[str, Any]:
+        known = {name: getattr(track, name) for name in ("track", "split", "rows")}
+        return {"manifest": manifest, **known, "stream": _short(stream), "key": key}
+
+    return [
+        row(manifest.name, track, stream, key)
+        for manifest in _selection(chosen).manifests(store)
+        for track in manifest
+        for stream, key in track.items.items()
+    ]
+
+
+def add_to(group: click.Group) -> None:
+    """Put these commands into a group."""
+    for command in (names, push, pull, diff):
+        group.add_command(command)
