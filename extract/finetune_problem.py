@@ -15,9 +15,10 @@ from ..cache.atomic import temporary_sibling
 from ..cache.digests import DigestMemory
 from .audio import audio_backbone
 from .compute import load_labels
-from .samples import SoundSamples, VisualSamples
+from .samples import VisualSamples
 from .sampling import LabelledTrack
 from .settings import AudioSettings, VisualSettings, backbone_of
+from .sound_samples import SoundSamples
 from .spectrogram import PRESETS
 from .training_record import TrainingRecord, training_record
 from .visual import preset_of, visual_backbone, window_of

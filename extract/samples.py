@@ -18,11 +18,8 @@ from .clips import Clips
 from .damage import DamagedError
 from .faces import list_crops, read_crop
 from .kept import Kept
-from .media import Sound, open_audio, probe
 from .random_access import FrameReader
-from .row_spectrograms import RowSpectrograms
-from .rows import frames_of_rows, row_times
-from .sound_line import SoundLine
+from .rows import frames_of_rows
 from .windows import OUTSIDE
 
 if TYPE_CHECKING:
@@ -33,7 +30,6 @@ if TYPE_CHECKING:
     from .presets import Preset
     from .sampling import LabelledTrack
     from .settings import VisualSettings
-    from .spectrogram import SpectrogramPreset
     from .windows import Window
 
     Images = dict[int, NDArray[np.uint8]]
@@ -42,8 +38,6 @@ OPEN_FILES = 32
 """Videos that are kept open."""
 READ_FRAMES = 64
 """Frames that are read from a video at once, so that memory stays bounded."""
-SOUND_BYTES = 2 << 30
-"""Sound that is kept in memory: some three hours."""
 
 
 class Sample(NamedTuple):
@@ -125,12 +119,12 @@ class VisualSamples:
         """See `Samples`."""
         track = each.track
         if self._reads == "faces":
-            folder = self._root / _have(track.faces, track, "face folder")
+            folder = self._root / have(track.faces, track, "face folder")
             crops = list_crops(folder, each.total)
             present = np.array(list(crops), np.int64)
             shown = _Shown(present, int(present[-1]) + 1)
             return self._samples(track, shown, {row: row for row in rows}, _Crops(folder, crops))
-        with self._videos.use(self._root / _have(track.media, track, "media file")) as video:
+        with self._videos.use(self._root / have(track.media, track, "media file")) as video:
             clocked = each.times is not None
             shown = self._shown(track, len(video) if clocked else min(len(video), each.total))
             return self._samples(track, shown, _frames(each, rows, shown, video), video)
@@ -142,7 +136,7 @@ class VisualSamples:
     def _shown(self, track: Track, frames: int) -> _Shown:
         if self._reads == "video":
             return _Shown(np.arange(frames), frames)
-        boxes = read_boxes(self._root / _have(track.boxes, track, "box file"), frames)
+        boxes = read_boxes(self._root / have(track.boxes, track, "box file"), frames)
         return _Shown(np.array(sorted(boxes), np.int64), frames, boxes)
 
     def _samples(
@@ -210,7 +204,8 @@ def _frames(
     return {row: int(taken[row]) for row in rows if taken[row] >= 0}
 
 
-def _have(path: str | None, track: Track, what: str) -> str:
+def have(path: str | None, track: Track, what: str) -> str:
+    """Give a track's path; raises MediaError where it has none."""
     if path is None:
         raise MediaError(f"{track.name}: has no {what}")
     return path
@@ -242,80 +237,3 @@ def _images(
         return {}
     alone = [_images(source, numbers, [row]) for row in rows]
     return {number: image for images in alone for number, image in images.items()}
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Heard:
-    """A source's sound in one piece, and its clock."""
-
-    line: SoundLine
-    frame_times: NDArray[np.float64]
-
-
-class SoundSamples:
-    """Spectrograms of rows, from sound that stays in memory while it is used."""
-
-    def __init__(self, root: Path, preset: SpectrogramPreset) -> None:
-        self._root, self._preset = root, preset
-        self._sounds = Kept(self._load, lambda heard: 4 * heard.line.kept, SOUND_BYTES, _nothing)
-
-    def read(self, each: LabelledTrack, rows: Sequence[int]) -> dict[int, Sample]:
-        """See `Samples`."""
-        path = self._root / _have(each.track.media, each.track, "media file")
-        with self._sounds.use(path) as heard:
-            line = heard.line
-            times = _times(each, heard.frame_times)[list(rows)]
-            there = line.heard(times)
-            if not there.any():
-                return {}
-            firsts = (line.places(times[there]) - self._preset.behind).tolist()
-            segments = np.stack([line.cut(first, first + self._preset.segment) for first in firsts])
-        kept = [row for row, is_there in zip(rows, there, strict=True) if is_there]
-        pictures = spectrograms(self._preset, segments)
-        return {row: Sample(picture) for row, picture in zip(kept, pictures, strict=True)}
-
-    def close(self) -> None:
-        """See `Samples`."""
-        self._sounds.close()
-
-    def _load(self, path: Path) -> _Heard:
-        found = probe(path)
-        line = SoundLine(self._preset.rate)
-        if found.audio_rate is not None:
-            # What was decoded before and after damage is kept; between lies silence.
-            with suppress(DamagedError):
-                for sound in open_audio(path, self._preset.rate):
-                    line.add(sound)
-        return _Heard(_in_one_piece(line), found.frame_times)
-
-
-def _times(each: LabelledTrack, frame_times: NDArray[np.float64]) -> NDArray[np.float64]:
-    if each.times is not None:
-        return each.times
-    if not len(frame_times):
-        raise MediaError(f"{each.track.source}: holds no frame, so its rows have no time")
-    return row_times(frame_times, each.total)
-
-
-def _nothing(_: _Heard) -> None:
-    """Memory is let go by itself."""
-
-
-def _in_one_piece(line: SoundLine) -> SoundLine:
-    """Give the same line in a form that is cut fast."""
-    whole = SoundLine(line.rate)
-    if line.start_s is not None:
-        whole.add(Sound(line.start_s, line.rate, line.cut(0, line.length)))
-    return whole
-
-
-def spectrograms(preset: SpectrogramPreset, segments: NDArray[np.float32]) -> Tensor:
-    """Give the pictures of segments of sound (n, segment): (n, 1, mels, columns) float32.
-
-    The segments are laid end to end, as the sound of rows that lie one segment apart.
-    """
-    at = (np.arange(len(segments)) * preset.segment + preset.behind) / preset.rate
-    rows = RowSpectrograms(preset, at)
-    rows.feed(Sound(0.0, preset.rate, segments.reshape(-1)))
-    rows.finish()
-    return torch.cat([pictures.values for pictures in rows.pictures()])

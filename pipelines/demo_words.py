@@ -1,9 +1,8 @@
 """Words of the demo data set: a transcript with times that says a part of what is felt.
 
-Somebody speaks in sentences, and is silent between them: about half of the time. Most sentences
-are about what is felt in their middle, by a word for the sign of valence and one for that of
-arousal; the others are about nothing. So words alone explain a part of the labels, where there
-are any.
+Somebody speaks in sentences, and is silent between them: about half of the time. Words for valence
+and for arousal mostly agree with the sign that it has while they are said, by chance they do not;
+others mean nothing. So words alone explain a part of the labels, where there are any.
 """
 
 from __future__ import annotations
@@ -17,15 +16,17 @@ if TYPE_CHECKING:
 
     from .demo_signal import FloatArray
 
-VALENCE = (("awful", "sad", "wrong", "broken"), ("lovely", "happy", "right", "sunny"))
+VALENCE = (("awful", "broken"), ("lovely", "sunny"))
 """Words for a negative and a positive valence."""
-AROUSAL = (("calmly", "slowly", "quiet", "sleepy"), ("wildly", "quickly", "loud", "thrilling"))
-NEUTRAL = ("the", "it", "is", "was", "we", "they", "so", "and", "that", "there", "said", "doesn't")
-VOCABULARY = tuple(sorted({*NEUTRAL, *(word for pair in (*VALENCE, *AROUSAL) for word in pair)}))
-MEANT = 0.75  # share of sentences that are about what is felt
-PAUSE = (0.8, 2.2)  # s between sentences: longer than what ends one
-LENGTH = (0.18, 0.45)  # s that a word takes
-FILLERS = (1, 4)  # neutral words of a sentence
+AROUSAL = (("calmly", "quiet"), ("wildly", "loud"))
+NEUTRAL = ("the", "it", "is", "was", "they", "and", "that", "there", "doesn't")
+MEANINGS = (VALENCE, AROUSAL)
+VOCABULARY = tuple(sorted({*NEUTRAL, *(w for pair in MEANINGS for words in pair for w in words)}))
+HONEST = 0.85  # share of words that say what is felt; the others are drawn
+PAUSE = (0.8, 1.8)  # s between sentences: longer than what ends one
+LENGTH = (0.2, 0.5)  # s that a word takes
+SENTENCE = (("n", "v", "a"), ("v", "n", "a"), ("n", "n", "v", "a", "v"), ("a", "v", "n", "a"))
+"""What the words of a sentence are about: nothing, valence, arousal."""
 
 
 def demo_transcript(
@@ -46,27 +47,25 @@ def demo_transcript(
     rng = random_stream(seed, source, "words")
     end = len(labels) / rate
     words: list[dict[str, Any]] = []
-    at = sound_start + rng.uniform(0.1, 1.0)
-    while (texts := _sentence(rng, labels, at, rate)) and at + LENGTH[1] * len(texts) < end:
-        for text in texts:
+    at = sound_start + rng.uniform(0.1, 0.8)
+    while True:
+        kinds = SENTENCE[rng.integers(len(SENTENCE))]
+        if at + LENGTH[1] * len(kinds) >= end:
+            return {"language": "en", "recogniser": "demo", "words": words}
+        for kind in kinds:
             stop = at + rng.uniform(*LENGTH)
-            words.append(_word(text, at, stop, rng.uniform(0.6, 1.0)))
+            felt = labels[int((at + stop) / 2 * rate)]
+            words.append(_word(_text(rng, kind, felt), at, stop, rng.uniform(0.6, 1.0)))
             at = stop
         at += rng.uniform(*PAUSE)
-    return {"language": "en", "recogniser": "demo", "words": words}
 
 
-def _sentence(rng: np.random.Generator, labels: FloatArray, at: float, rate: float) -> list[str]:
-    texts = [str(rng.choice(NEUTRAL)) for _ in range(rng.integers(*FILLERS, endpoint=True))]
-    meant = [str(rng.choice(pair)) for pair in _pairs(labels, at + 0.6, rate)]
-    if rng.random() < MEANT:
-        texts[rng.integers(len(texts), endpoint=True) :] = meant
-    return texts
-
-
-def _pairs(labels: FloatArray, at: float, rate: float) -> list[tuple[str, ...]]:
-    valence, arousal = labels[min(int(at * rate), len(labels) - 1)] > 0
-    return [VALENCE[int(valence)], AROUSAL[int(arousal)]]
+def _text(rng: np.random.Generator, kind: str, felt: FloatArray) -> str:
+    if kind == "n":
+        return str(rng.choice(NEUTRAL))
+    column = "va".index(kind)
+    sign = int(felt[column] > 0) if rng.random() < HONEST else int(rng.integers(2))
+    return str(rng.choice(MEANINGS[column][sign]))
 
 
 def _word(text: str, start: float, end: float, confidence: float) -> dict[str, Any]:

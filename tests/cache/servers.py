@@ -218,13 +218,28 @@ http {{
   access_log {folder}/access.log counted;
   client_body_temp_path {folder}/t1; proxy_temp_path {folder}/t2; fastcgi_temp_path {folder}/t3;
   uwsgi_temp_path {folder}/t4; scgi_temp_path {folder}/t5;
-  server {{ listen 127.0.0.1:{port}; root {root}; autoindex off; }}
+  server {{ listen 127.0.0.1:{port} {tls}; root {root}; autoindex off; }}
 }}
 """
 
 
+TLS = "ssl; ssl_certificate {folder}/own.pem; ssl_certificate_key {folder}/key.pem"
+CERTIFICATE = "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost"
+NAMES = "subjectAltName=DNS:localhost"
+
+
+def certify(folder):
+    """Make a certificate for localhost, which only who is told of it trusts."""
+    if not shutil.which("openssl"):
+        pytest.skip("openssl is not installed")
+    made = ["-keyout", folder / "key.pem", "-out", folder / "own.pem", "-addext", NAMES]
+    command = ["openssl", *CERTIFICATE.split(), *made]
+    subprocess.run(command, check=True, capture_output=True, timeout=60)
+    return folder / "own.pem"
+
+
 @contextlib.contextmanager
-def nginx(folder, root):
+def nginx(folder, root, *, tls=False):
     """Nginx over a folder; gives its address."""
     program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
     if not program:
@@ -232,12 +247,16 @@ def nginx(folder, root):
     folder.mkdir(exist_ok=True)
     port = free_port()
     user = "user root;" if os.getuid() == 0 else ""
-    text = NGINX.format(folder=folder, root=root, port=port, user=user)
+    if tls:
+        certify(folder)
+    how = TLS.format(folder=folder) if tls else ""
+    text = NGINX.format(folder=folder, root=root, port=port, user=user, tls=how)
     (folder / "nginx.conf").write_text(text)
     command = [program, "-c", folder / "nginx.conf", "-e", folder / "error.log"]
     with running(command, folder / "out.log") as process:
+        # Plain HTTP is answered on a port of TLS too, with an error.
         await_answer(f"http://127.0.0.1:{port}/", process, "nginx")
-        yield f"http://127.0.0.1:{port}"
+        yield f"https://localhost:{port}" if tls else f"http://127.0.0.1:{port}"
 
 
 def requests(folder):

@@ -17,7 +17,7 @@ from concord.extract.augment import (
     generator,
 )
 from concord.extract.finetune_settings import FinetuneSettings
-from concord.extract.samples import spectrograms
+from concord.extract.sound_samples import spectrograms
 from concord.extract.spectrogram import PRESETS
 from hypothesis import given
 from hypothesis import strategies as st

@@ -15,9 +15,10 @@ from concord.extract.engine import extract
 from concord.extract.index import Index
 from concord.extract.kept import Kept
 from concord.extract.presets import Preset
-from concord.extract.samples import SoundSamples, VisualSamples
+from concord.extract.samples import VisualSamples
 from concord.extract.sampling import LabelledTrack
 from concord.extract.settings import AudioSettings, VisualSettings, WindowSettings
+from concord.extract.sound_samples import SoundSamples
 from concord.extract.spectrogram import PRESETS
 from concord.extract.visual import window_of
 from torch import nn

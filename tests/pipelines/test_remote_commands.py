@@ -12,7 +12,7 @@ from concord.pipelines import commands_remote
 from concord.pipelines.cli import main
 
 from ..cache.remotes import ALL, NAME, check, command, fill
-from ..cache.servers import KEY, SECRET, moto, new_bucket
+from ..cache.servers import KEY, SECRET, moto, new_bucket, nginx
 
 
 @pytest.fixture
@@ -144,6 +144,22 @@ def test_a_remote_that_does_not_answer(store, run, monkeypatch):
     code, _, err = run("pull", "http://127.0.0.1:9/store", "--store", "other")
     assert code == 10
     assert "tries failed" in err
+
+
+def test_https_from_a_server_that_is_trusted_and_from_one_that_is_not(store, run, tmp_path):
+    run("push", tmp_path / "shared" / "store", "--store", "mine")
+    with nginx(tmp_path / "nginx", tmp_path / "shared", tls=True) as address:
+        arguments = ("pull", f"{address}/store", "--store", tmp_path / "other")
+        process = command(*arguments)
+        _, err = process.communicate(timeout=120)
+        assert process.returncode == 10, err
+        assert "ClientConnectorCertificateError" in err
+        assert not (tmp_path / "other").exists()
+        trusted = {"SSL_CERT_FILE": str(tmp_path / "nginx" / "own.pem")}
+        process = command(*arguments, environment=trusted)
+        _, err = process.communicate(timeout=120)
+        assert process.returncode == 0, err
+    assert check(tmp_path / "other") == set(ALL)
 
 
 @pytest.fixture
