@@ -192,8 +192,9 @@ class Decoder:
     def _spawn(self) -> Pipe:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
-        self._child = context.Process(target=_serve, args=(theirs,), daemon=True)
-        self._child.start()
+        child = context.Process(target=_serve, args=(theirs,), daemon=True)
+        child.start()
+        self._child = child
         theirs.close()
         self._pipe, self._asked = ours, 0
         return ours
