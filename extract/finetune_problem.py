@@ -79,7 +79,7 @@ class Problem:
             backbone=backbone,
             init=weights_digest(network),
             dataset=dataset.name,
-            edition=_edition(dataset),
+            edition=dataset.release,
             labels=digest(labels),
             training=tuple(sorted(each.track.name for each in training)),
             validation=tuple(sorted(each.track.name for each in validation)),
@@ -183,11 +183,6 @@ def _labelled(dataset: Dataset, split: Split, digests: dict[str, str]) -> list[L
             f"some in {' and in '.join(SPLITS)}"
         )
     return found
-
-
-def _edition(dataset: Dataset) -> str:
-    """Name the edition of the labels, as far as the data set knows it."""
-    return str(getattr(dataset, "release", ""))
 
 
 def precise(settings: FinetuneSettings, *, bfloat16: bool) -> FinetuneSettings:

@@ -11,7 +11,7 @@ import click
 
 from ..cache.errors import UnfitDataError
 from . import commands_submit
-from .options import AS_JSON, SETTINGS
+from .options import AS_JSON, DATA, EITHER, SETTINGS
 
 SHOWN = 8
 """Names that a finding shows; JSON has all of them."""
@@ -43,12 +43,8 @@ def tracks(settings: str, *, as_json: bool) -> None:
 
 
 @group.command()
-@click.option("--config", "settings", help="Configuration file, or JSON text.")
-@click.option(
-    "--data",
-    type=click.Path(path_type=Path),
-    help="Folder in Aff-Wild2's layout, or table of tracks (CSV), instead of a configuration.",
-)
+@EITHER
+@DATA
 @click.option("--no-media", is_flag=True, help="Do not open media files.")
 @AS_JSON
 def check(settings: str | None, data: Path | None, *, no_media: bool, as_json: bool) -> None:

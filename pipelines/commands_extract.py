@@ -12,7 +12,7 @@ import click
 
 from .commands_finetune import finetune
 from .commands_text import transcribe
-from .options import BUDGET, DEVICE, STORE, THREADS
+from .options import BUDGET, DATA, DEVICE, EITHER, STORE, THREADS
 
 if TYPE_CHECKING:
     from ..cache import FeatureStore
@@ -37,12 +37,8 @@ def _part(_ctx: click.Context, _option: click.Parameter, value: str) -> tuple[in
 
 
 @group.command()
-@click.option("--config", "settings", help="Configuration file, or JSON text.")
-@click.option(
-    "--data",
-    type=click.Path(path_type=Path),
-    help="Folder in Aff-Wild2's layout, or table of tracks (CSV), instead of a configuration.",
-)
+@EITHER
+@DATA
 @STORE
 @click.option("--stream", "streams", multiple=True, help="Stream, may be repeated; default all.")
 @click.option(

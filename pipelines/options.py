@@ -13,6 +13,12 @@ Command = TypeVar("Command", bound="Callable[..., Any] | click.Command")
 SETTINGS = click.option(
     "--config", "settings", required=True, help="Configuration file, or JSON text."
 )
+EITHER = click.option("--config", "settings", help="Configuration file, or JSON text.")
+DATA = click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    help="Folder in Aff-Wild2's layout, or table of tracks (CSV), instead of a configuration.",
+)
 STORE = click.option(
     "--store", type=click.Path(path_type=Path), help="Store; default the configuration's."
 )

@@ -44,6 +44,14 @@ def at_random(chance, gate, most, process):
         time.sleep(0.001)
 
 
+def killed_at_random(chance, gate, most, process):
+    """Kill a command at a random moment; say whether it had not ended by itself."""
+    at_random(chance, gate, most, process)
+    process.kill()
+    process.communicate()
+    return process.returncode == -9
+
+
 def traffic(gate, process):
     """Give the bytes that a whole command moves."""
     before = gate.moved
@@ -66,11 +74,7 @@ def test_a_killed_push_never_shows_what_is_not_whole(source, s3, moto, gate):
     most = traffic(gate, start(f"{s3}-whole"))
     remote = f"{s3}-0"
     while killed < kills:
-        process = start(remote)
-        at_random(chance, gate, most, process)
-        process.kill()
-        process.communicate()
-        killed += process.returncode == -9
+        killed += killed_at_random(chance, gate, most, start(remote))
         found = check(remote, **SIZE)
         assert before <= found
         before = found
@@ -96,11 +100,7 @@ def test_a_killed_pull_leaves_whole_items_only(source, s3, gate, tmp_path):
     path = tmp_path / "0"
     left = set()
     while killed < kills:
-        process = start(path)
-        at_random(chance, gate, most, process)
-        process.kill()
-        process.communicate()
-        killed += process.returncode == -9
+        killed += killed_at_random(chance, gate, most, start(path))
         found = check(path, **SIZE)
         if path.exists():
             left, before = set(path.rglob(".tmp-*")), left

@@ -4,7 +4,30 @@ import json
 from copy import deepcopy
 
 import pytest
+from concord.pipelines.cli import main
 from concord.pipelines.report import write_report
+
+
+@pytest.fixture
+def cache_command(capsys):
+    """Give the exit code, standard output and standard error of `concord cache …`."""
+
+    def run(*arguments):
+        code = 0
+        try:
+            main(["cache", *map(str, arguments)])
+        except SystemExit as exit_:
+            code = exit_.code
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run
+
+
+def as_json(result, code=0):
+    """Read what a command of `cache_command` printed."""
+    assert result[0] == code, result[2]
+    return json.loads(result[1])
 
 
 def score(values):

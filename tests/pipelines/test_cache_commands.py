@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from concord.cache import FeatureStore, Identity, Manifest, ManifestTrack, NewItem
-from concord.pipelines.cli import main
+
+from .conftest import as_json
 
 
 def write(store, name, recipe, tracks, edition="e1", dim=4):
@@ -55,24 +56,8 @@ def store(tmp_path):
 
 
 @pytest.fixture
-def run(capsys):
-    """Give a command's exit code, standard output and standard error."""
-
-    def run(*arguments):
-        code = 0
-        try:
-            main(["cache", *map(str, arguments)])
-        except SystemExit as exit_:
-            code = exit_.code
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return run
-
-
-def as_json(result, code=0):
-    assert result[0] == code, result[2]
-    return json.loads(result[1])
+def run(cache_command):
+    return cache_command
 
 
 def flip(shard, name="x/c/0/0", at=100):

@@ -9,33 +9,17 @@ from pathlib import Path
 import pytest
 from concord.cache import FeatureStore
 from concord.pipelines import commands_remote
-from concord.pipelines.cli import main
 
 from ..cache.remotes import ALL, NAME, check, command, fill
 from ..cache.servers import KEY, SECRET, moto, new_bucket, nginx
+from .conftest import as_json
 
 
 @pytest.fixture
-def run(capsys, tmp_path, monkeypatch):
-    """Give a command's exit code, standard output and standard error."""
+def run(cache_command, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("CONCORD_STORE", raising=False)
-
-    def run(*arguments):
-        code = 0
-        try:
-            main(["cache", *map(str, arguments)])
-        except SystemExit as exit_:
-            code = exit_.code
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return run
-
-
-def as_json(result, code=0):
-    assert result[0] == code, result[2]
-    return json.loads(result[1])
+    return cache_command
 
 
 @pytest.fixture
