@@ -20,7 +20,7 @@ from concord.cache.hdf5_format import FILE, write_arrays
 from concord.cache.new_shard import _index
 from torch.utils.data import DataLoader
 
-from .workers import NAME, NARROW, RECIPE, Workers, arrays_of, check_item, new_item
+from .workers import FEW_ROWS, NAME, NARROW, RECIPE, Workers, arrays_of, check_item, new_item
 
 SHARD = r"streams/visual/x@[0-9a-f]{16}/shards/[0-9a-f]{24}/"
 KNOWN = re.compile(
@@ -67,7 +67,7 @@ def test_four_writers_and_two_readers(workers, tmp_path, name, seconds):
     assert stream.damages == ()
     # The same shards were written several times, and the same items in several shards.
     assert written["publishes"] > len(stream.shards) > len(stream.items) / 5
-    assert min(mapped["rows"], library["rows"]) > 1000
+    assert min(mapped["rows"], library["rows"]) > FEW_ROWS
     assert min(mapped["opened"], library["opened"]) > 1
     assert unknown(store.path) == []
 

@@ -186,6 +186,8 @@ def same(path, at):
 
 LEAST = 6
 """Publishes of a writer."""
+FEW_ROWS = 1000
+"""Rows that a reader reads at least."""
 
 
 def write(path, seconds, seed):
@@ -213,11 +215,14 @@ def write(path, seconds, seed):
 
 
 def read(path, seconds, seed, mapped):
-    """Read from stores opened anew and from older ones; all that is seen must be right."""
+    """Read from stores opened anew and from older ones; all that is seen must be right.
+
+    On a busy disk it takes longer, until there was something to read.
+    """
     chance, done, seen = random.Random(seed), Counter(), set()
     kept = deque(maxlen=5)
     end = time.monotonic() + seconds
-    while time.monotonic() < end:
+    while time.monotonic() < end or done["rows"] <= FEW_ROWS:
         stream = FeatureStore(path, mapped=mapped)[NAME]
         # The manifests are read first, so all items that they name are there already.
         tracks = [row.track for table in stream.tracks.manifests for row in table]
