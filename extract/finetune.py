@@ -120,7 +120,7 @@ class _Training:
         layout = memory_format(network, self.device)
         network.to(device=self.device).to(memory_format=layout)
         self._learn()
-        model = Regressor(network, network.dim, settings.seed).to(self.device)
+        model = Regressor(network, network.dim).to(self.device)
         output = (settings.head_lr, list(model.head.parameters()))
         groups = [output, *rates(network, settings.lr, settings.decay)]
         return State(model, optimiser_of(groups, settings.weight_decay))
@@ -201,6 +201,7 @@ class _Training:
         for group in state.optimiser.param_groups:
             group["lr"] = group["peak"] * factor
         state.optimiser.step()
+        state.model.head.settle()
         state.losses.append(float(loss.detach()))
 
     def _accumulated(self, batches: Sequence[Batch], targets: Tensor) -> Tensor:
@@ -236,6 +237,7 @@ class _Training:
         state.model.eval()
         batches = (batch for batch in self.loader.batches(tracks, plan) if batch is not None)
         found = [(self._predict(batch).cpu(), batch.labels) for batch in batches]
+        state.model.train()
         self._learn()
         if not found:
             raise TrainingError(self._nothing("validation"))

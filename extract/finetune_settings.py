@@ -58,7 +58,7 @@ class FinetuneSettings:
     gain: Annotated[float, "Most decibels by which sound gets louder or softer."] = 6.0
     frequency_mask: Annotated[float, "Widest mask over mel bands, as a share of them."] = 0.15
     time_mask: Annotated[float, "Widest mask over time, as a share of a picture's columns."] = 0.15
-    seed: Annotated[int, "Of rows, their order, augmentation and output."] = 0
+    seed: Annotated[int, "Of rows, their order, and augmentation."] = 0
     workers: Annotated[int, "Threads that read and decode ahead."] = 2
     checkpoint_seconds: Annotated[float, "Between two checkpoints: what a kill can cost."] = 60.0
 

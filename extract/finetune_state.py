@@ -22,15 +22,62 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+MOMENTUM = 0.1
+"""Share by which the output's moments of features follow a step's."""
+LEAST_STD = 1e-3
+"""Of a feature that hardly varies."""
+
+
+class Output(nn.Module):
+    """Valence and arousal, linear in features that are standardised by their running moments.
+
+    Pooled features are positive: without standardising, small weights that change together move
+    the mean of all predictions far from the labels, where 1 - CCC is flat and nothing is learnt.
+    """
+
+    mean: Tensor
+    std: Tensor
+    known: Tensor
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(dim, 2)
+        # From zeros the first step goes straight towards the labels; 1 - CCC has a slope there.
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+        self.register_buffer("mean", torch.zeros(dim))
+        self.register_buffer("std", torch.ones(dim))
+        self.register_buffer("known", torch.zeros((), dtype=torch.bool))
+        self._seen: list[Tensor] = []
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(n, dim) to (n, 2), valence first."""
+        if self.training and torch.is_grad_enabled():
+            self._seen.append(features.detach())
+        return self.linear((features - self.mean) / self.std)
+
+    def settle(self) -> None:
+        """Let the moments follow the features of a step; within one they stay as they are."""
+        features, self._seen = torch.cat(self._seen), []
+        if len(features) > 1:
+            share = MOMENTUM if self.known else 1.0
+            self.mean.lerp_(features.mean(0), share)
+            self.std.lerp_(features.std(0).clamp(min=LEAST_STD), share)
+            self.known.fill_(value=True)
+
+    def folded(self) -> dict[str, Tensor]:
+        """Give weight (2, dim) and bias (2,) of the same output on plain features."""
+        weight = self.linear.weight.detach() / self.std
+        return {"weight": weight, "bias": self.linear.bias.detach() - weight @ self.mean}
+
+
 class Regressor(nn.Module):
     """A backbone with an output for valence and arousal."""
 
-    def __init__(self, backbone: nn.Module, dim: int, seed: int) -> None:
+    def __init__(self, backbone: nn.Module, dim: int) -> None:
         super().__init__()
         self.backbone = backbone
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(seed)
-            self.head = nn.Linear(dim, 2)
+        self.head = Output(dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, …) to (n, 2), valence first."""
@@ -48,7 +95,7 @@ class Regressor(nn.Module):
         plain = {
             name: value for name, value in state.items() if not name.startswith(heads or ("\0",))
         }
-        output = dict(self.head.named_parameters())
+        output = self.head.folded()
         if heads:
             # Where the classifier is a convolution, so is the output: (2, dim, 1, 1, 1).
             own = {n.rpartition(".")[2]: n for n in state if n.startswith(heads)}

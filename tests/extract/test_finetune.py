@@ -12,12 +12,13 @@ from concord.cache import ConfigError, DataError, TrainingError
 from concord.extract.audio import AudioStream
 from concord.extract.backbones import BACKBONES, build_backbone
 from concord.extract.concordance import ccc, ccc_loss
-from concord.extract.finetune import finetune
+from concord.extract.finetune import _Training, finetune
 from concord.extract.finetune_inputs import Inputs
 from concord.extract.finetune_problem import Problem
 from concord.extract.finetune_settings import FinetuneSettings, weights_of
 from concord.extract.finetune_state import (
     Epoch,
+    Output,
     Regressor,
     State,
     learning_rate,
@@ -155,14 +156,27 @@ def test_every_sample_is_augmented_by_itself_and_anew_in_every_epoch(data, tmp_p
     assert torch.equal(first, inputs(batch, 1))
 
 
+def step_of(data, out, **changes):
+    """Take one step from an output that is not zero; gives its loss and gradients."""
+    settings = replace(QUICK, batch_norm="frozen", rows_per_epoch=32, clip=0.0, **changes)
+    problem = Problem.of(data, STREAM, PICTURES, settings, out)
+    with _Training(problem, torch.device("cpu"), lambda *_: None) as training:
+        weight = training.state.model.head.linear.weight
+        torch.nn.init.normal_(weight, generator=torch.Generator().manual_seed(0))
+        training._step(list(training.loader.batches(problem.training, training._plan(0))))
+        learning = [p for p in training.state.model.parameters() if p.requires_grad]
+        return training.state.losses, torch.cat([p.grad.flatten() for p in learning])
+
+
 def test_accumulated_passes_equal_one_large_pass(data, tmp_path):
-    one, two = tmp_path / "1.safetensors", tmp_path / "2.safetensors"
-    same = {"batch_norm": "frozen", "epochs": 1, "rows_per_epoch": 64, "clip": 0.0}
-    tuned(data, one, batch=32, **same)
-    tuned(data, two, batch=8, accumulate=4, **same)
-    assert difference(load_file(one), load_file(two)) < 1e-4
-    assert curve(one)[0]["loss"] == pytest.approx(curve(two)[0]["loss"], abs=1e-5)
-    assert curve(one)[0]["steps"] == curve(two)[0]["steps"] == 2
+    loss, gradient = step_of(data, tmp_path / "1.safetensors", batch=32)
+    losses, accumulated = step_of(data, tmp_path / "2.safetensors", batch=8, accumulate=4)
+    assert loss == pytest.approx(losses, abs=1e-5)
+    assert 0.1 < loss[0] != pytest.approx(1, abs=0.01)
+    assert float((gradient - accumulated).norm() / gradient.norm()) < 1e-4
+    out = tmp_path / "3.safetensors"
+    tuned(data, out, batch=8, accumulate=4, rows_per_epoch=64, epochs=1)
+    assert [line["steps"] for line in curve(out)] == [2]
 
 
 @pytest.mark.parametrize("statistics", ["frozen", "trained"])
@@ -178,14 +192,36 @@ def test_frozen_stages_and_statistics_stay(data, tmp_path, statistics):
 
 
 def test_the_first_of_the_best_epochs_is_kept():
-    model = Regressor(Small("seeded"), 8, 0)
+    model = Regressor(Small("seeded"), 8)
     state = State(model, optimiser_of([(0.1, list(model.parameters()))], 0.0))
     for number, score in enumerate([0.1, 0.3, 0.2, 0.3], 1):
         with torch.no_grad():
-            model.head.bias.fill_(number)
+            model.head.linear.bias.fill_(number)
         state.add(Epoch(number, 1, 0.5, score, score, score, 9, 1.0))
     assert state.best["fc.bias"].tolist() == [2, 2]
     assert (state.best_epoch.epoch, state.waited, state.epoch) == (2, 2, 4)
+
+
+def test_the_output_sees_standardised_features_and_folds_into_plain_ones():
+    output = Output(3)
+    torch.nn.init.normal_(output.linear.weight)
+    features = torch.tensor([[1.0, 100, 7], [3.0, 300, 7], [2.0, 500, 7]])
+    assert torch.equal(output(features), output.linear(features))
+    output.settle()
+    std = torch.tensor([1, 200, 1e-3])
+    standard = (features - features.mean(0)) / std
+    with torch.no_grad():
+        assert torch.allclose(output(features), output.linear(standard))
+    output(2 * features[:2])
+    output(2 * features[2:])
+    output.settle()
+    moved = 1.1 * features.mean(0)
+    assert torch.allclose(output.mean, moved)
+    assert torch.allclose(output.std, torch.tensor([1.1, 220, 1e-3]))
+    weights = output.folded()
+    expected = output.eval()(features)
+    assert torch.allclose(features @ weights["weight"].T + weights["bias"], expected, atol=1e-4)
+    assert torch.allclose(output.mean, moved)
 
 
 def test_the_rate_rises_and_falls():
@@ -253,7 +289,7 @@ def test_recipes_of_frozen_and_fine_tuned_never_collide(data, tmp_path):
 )  # fmt: skip
 def test_weights_load_by_the_names_of_the_plain_backbone(tmp_path, name, options, own):
     plain = build_backbone(name, "seeded:3", **options)
-    model = Regressor(plain, plain.dim, 0)
+    model = Regressor(plain, plain.dim)
     path = tmp_path / "x.safetensors"
     state = model.tensors()
     assert state[own].flatten(1).shape == (2, plain.dim)
