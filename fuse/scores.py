@@ -65,6 +65,7 @@ class Scores:
                 {name: self._seeds(name).results for name in self.grid.names if name in shown},
                 self.grid.settings.traces,
             ),
+            "published": self.grid.settings.published,
         }
 
     def compare(self, first: str, second: str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from ..cache.atomic import atomic_write
 from .report_page import render_page
+from .report_published import references
 from .report_reading import mismatch, read
 from .report_results import KINDS, interval_of, score_of
 from .report_schema import Coverage, Experiment, Results
@@ -41,6 +42,8 @@ def write_report(coverage: Path, results: Path, out: Path) -> Path:
         if covered[key] != measured[key]:
             raise mismatch(results, key, f"{covered[key]!r} as in {coverage}", measured[key])
     records = [_record(experiment, measured) for experiment in measured["experiments"]]
+    for record, found in zip(records, references(covered, measured).values(), strict=False):
+        record["published"] = [each.plain() for each in found]
     top = {key: measured[key] for key in ("version", "dataset", "edition", "protocol")}
     _write(out / "report.json", json.dumps({**top, "experiments": records}, indent=2) + "\n")
     _write(out / "report.csv", _csv(records))

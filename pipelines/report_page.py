@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from . import report_charts as charts
 from .report_coverage import coverage_section, quarantine_section
+from .report_published import published_section, references
 from .report_results import KINDS, folds_of, ranked, results_table, score_of
 from .report_style import (
     DASH,
@@ -61,8 +62,11 @@ SCORE_NOTES = (
 
 def render_page(coverage: Coverage, results: Results) -> str:
     """Write the whole page; the same input gives the same bytes."""
+    beside = references(coverage, results)
+    published = [("published", "Published figures", published_section(beside))] if beside else []
     sections = (
-        ("results", "Results", results_table(results["experiments"])),
+        ("results", "Results", results_table(results["experiments"], beside)),
+        *published,
         ("learning", "Learning curves", _learning(_best_ones(results))),
         ("traces", "Predictions over time", _traces(results)),
         ("coverage", "Data set and coverage", coverage_section(coverage)),

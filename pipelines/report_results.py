@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
 from . import report_charts as charts
+from .report_published import published_cell
 from .report_style import (
     MINUS,
     Children,
@@ -23,6 +24,7 @@ from .report_style import (
 )
 
 if TYPE_CHECKING:
+    from .published import Reference
     from .report_schema import Experiment, Score
 
 KINDS = {"valence": "Valence", "arousal": "Arousal", "score": "Mean"}
@@ -34,6 +36,8 @@ HEADS = (
     *(("Rows", "rows", "descending"), ("Parameters", "parameters", "ascending")),
 )
 """Columns of the results: title, key to sort by, and the order of the first click."""
+PUBLISHED = 7
+"""Where the column of published figures stands, if there is one: behind the means."""
 RESULTS_NOTE = (
     "CCC on the scored rows: mean ± standard deviation over seeds and, below, the 95 % interval of "
     "the mean over families of tracks. Shaded and bold: the best mean of its column, in its fold. "
@@ -62,19 +66,31 @@ def ranked(experiments: Sequence[Experiment]) -> list[Experiment]:
     return sorted(experiments, key=place)
 
 
-def results_table(experiments: Sequence[Experiment]) -> Children:
-    """Compare all experiments in one table."""
+def results_table(
+    experiments: Sequence[Experiment], references: Mapping[str, list[Reference]]
+) -> Children:
+    """Compare all experiments in one table, beside what papers report where that is asked for."""
     if not experiments:
         return calm("No experiment was run.")
     scale = charts.Scale(*charts.extent(_reach(experiments)), 8, charts.ROW_WIDTH - 8)
     best = _best(experiments)
     number_of = {experiment["name"]: index for index, experiment in enumerate(experiments)}
-    rows = [
-        node("tr", _row(e, number_of[e["name"]], best[e["fold"]], scale))
-        for e in ranked(experiments)
-    ]
+    rows: list[Markup] = []
+    for e in ranked(experiments):
+        cells = _row(e, number_of[e["name"]], best[e["fold"]], scale)
+        if references:
+            cells.insert(PUBLISHED, _published(references[e["name"]]))
+        rows.append(node("tr", cells))
     heads = [_head(*head, scale) for head in HEADS]
+    if references:
+        heads.insert(PUBLISHED, node("th", "Published V / A", scope="col", class_="text published"))
     return framed(heads, rows, "results"), note(RESULTS_NOTE)
+
+
+def _published(found: list[Reference]) -> Markup:
+    return node(
+        "td", published_cell(found), class_="text published", data_label="Published", data_value=""
+    )
 
 
 def folds_of(experiments: Sequence[Experiment]) -> list[str]:

@@ -198,3 +198,5 @@ class Results(TypedDict):
     protocol: Protocol
     experiments: list[Experiment]
     traces: list[Trace]
+    published: NotRequired[bool]
+    """Whether figures of papers stand beside."""
