@@ -14,6 +14,7 @@ from .bootstrap import paired
 from .evaluate import track_rows
 from .finished import Finished
 from .grid import Grid, runs_of
+from .maps import maps_of
 from .protocols import PROTOCOLS, Scored, diagnostics, scored
 from .results import number, summary, traces
 from .run import SCORES
@@ -65,6 +66,7 @@ class Scores:
                 {name: self._seeds(name).results for name in self.grid.names if name in shown},
                 self.grid.settings.traces,
             ),
+            "maps": [self._maps(name) for name in self.grid.names if name in shown],
             "published": self.grid.settings.published,
         }
 
@@ -120,6 +122,12 @@ class Scores:
         streams = [self.grid.streams[stream] for stream in experiment.streams]
         resamples = self.grid.settings.resamples
         return summary(name, experiment, streams, seeds.runs, seeds.results, resamples)
+
+    def _maps(self, name: str) -> dict[str, Any]:
+        experiment, run = self.grid.named[name], self._seeds(name).runs[0]
+        problem = self.grid.problem(experiment, scaled=False)
+        windows = maps_of(problem, experiment, run, self.grid.settings.maps)
+        return {"experiment": name, "seed": run.record["seed"], "windows": windows}
 
     def _seeds(self, name: str) -> _Seeds:
         """Read and score an experiment's runs; a few experiments are held, for who asks again."""

@@ -168,5 +168,7 @@ class FuseSettings:
     """GiB that the rows may take; 0 is half of what is free. Beyond, they stay on disk, mapped."""
     traces: int = 6
     """Validation tracks whose predictions are shown in the report."""
+    maps: int = 3
+    """Windows of the longest validation track whose attention maps are shown in the report."""
     published: bool = False
     """Put what papers report for Aff-Wild2 beside the report's results, as a reference."""

@@ -31,7 +31,7 @@ EXTRACTION = 2
 """Raised by hand when the same settings give other numbers, so that the workflow runs again."""
 ABSENT = (-1, -1)
 """Size and time of a file that is not there."""
-SCORING = ("protocol", "smoothing", "faces", "resamples", "traces", "published")
+SCORING = ("protocol", "smoothing", "faces", "resamples", "traces", "maps", "published")
 """Settings of stage two that change no training."""
 
 

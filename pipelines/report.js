@@ -1,9 +1,9 @@
 "use strict";
-// The page reads well without this script: it adds sorting, the track picker and printing.
+// The page reads well without this script: it adds sorting, the pickers and printing.
 document.addEventListener("DOMContentLoaded", () => {
   const state = new URLSearchParams(location.hash.slice(1));
   const table = document.querySelector("table.results");
-  const picker = document.querySelector(".picker select");
+  const pickers = document.querySelectorAll(".picker select");
 
   const remember = (changes) => {
     for (const [key, value] of Object.entries(changes)) state.set(key, value);
@@ -43,9 +43,9 @@ document.addEventListener("DOMContentLoaded", () => {
     });
   };
 
-  const show = (name) => {
-    for (const track of document.querySelectorAll(".track")) {
-      track.hidden = name !== "" && track.dataset.track !== name;
+  const show = (kind, name) => {
+    for (const part of document.querySelectorAll(`figure[data-${kind}]`)) {
+      part.hidden = name !== "" && part.dataset[kind] !== name;
     }
   };
 
@@ -53,15 +53,16 @@ document.addEventListener("DOMContentLoaded", () => {
     table.querySelectorAll("th[data-key]").forEach(offer);
     if (state.has("sort")) sort(state.get("sort"), state.get("order") ?? "descending");
   }
-  if (picker) {
+  for (const picker of pickers) {
+    const kind = picker.dataset.shows;
     const names = [...picker.options].map((option) => option.value);
-    if (names.includes(state.get("track"))) picker.value = state.get("track");
+    if (names.includes(state.get(kind))) picker.value = state.get(kind);
     picker.closest(".picker").hidden = false;
     picker.addEventListener("change", () => {
-      show(picker.value);
-      remember({ track: picker.value });
+      show(kind, picker.value);
+      remember({ [kind]: picker.value });
     });
-    show(picker.value);
+    show(kind, picker.value);
   }
 
   let closed = [];

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import io
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ from .report_page import render_page
 from .report_published import references
 from .report_reading import mismatch, read
 from .report_results import KINDS, interval_of, score_of
-from .report_schema import Coverage, Experiment, Results
+from .report_schema import Coverage, Experiment, Map, Results
 
 STATISTICS = ("mean", "std", "low", "high")
 COUNTS = ("without_value", "in_quarantine")
@@ -72,6 +74,23 @@ def _check_series(results: Results, path: Path) -> None:
             if name not in names:
                 raise mismatch(path, key, "the name of an experiment", name)
             _check_lengths(prediction, trace["times"], path, key)
+    for i, maps in enumerate(results.get("maps", [])):
+        if maps["experiment"] not in names:
+            key = f"maps[{i}].experiment"
+            raise mismatch(path, key, "the name of an experiment", maps["experiment"])
+        for j, window in enumerate(maps["windows"]):
+            for name, one in window["maps"].items():
+                _check_map(one, path, f"maps[{i}].windows[{j}].maps.{name}")
+
+
+def _check_map(one: Map, path: Path, key: str) -> None:
+    """Refuse a map whose bytes are not those of its size."""
+    try:
+        found = len(base64.b64decode(one["cells"], validate=True))
+    except ValueError:
+        found = -1
+    if len(one["size"]) != 2 or len(one["shape"]) != 2 or found != math.prod(one["size"]):
+        raise mismatch(path, f"{key}.cells", f"Base64 of {one['size']} bytes", f"{found} bytes")
 
 
 def _check_lengths(series: Mapping[str, Any], like: list[Any], path: Path, key: str) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from . import report_charts as charts
 from .report_coverage import coverage_section, quarantine_section
+from .report_maps import maps_section
 from .report_published import published_section, references
 from .report_results import KINDS, folds_of, ranked, results_table, score_of
 from .report_style import (
@@ -69,6 +70,7 @@ def render_page(coverage: Coverage, results: Results) -> str:
         *published,
         ("learning", "Learning curves", _learning(_best_ones(results))),
         ("traces", "Predictions over time", _traces(results)),
+        ("maps", "Attention and correlation maps", _maps(results)),
         ("coverage", "Data set and coverage", coverage_section(coverage)),
         ("quarantine", "Quarantine", quarantine_section(coverage)),
         ("method", "How it was computed", _method(coverage, results)),
@@ -186,6 +188,10 @@ def _traces(results: Results) -> Children:
         return calm("No predictions over time were written.")
     best = {experiment["name"] for experiment in ranked(results["experiments"])[:SHOWN]}
     return trace_panels(traces, names, best)
+
+
+def _maps(results: Results) -> Children:
+    return maps_section(results.get("maps", []), [e["name"] for e in results["experiments"]])
 
 
 def _method(coverage: Coverage, results: Results) -> Children:

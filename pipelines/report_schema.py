@@ -189,6 +189,37 @@ class Trace(TypedDict):
     predictions: dict[str, Prediction]
 
 
+class Map(TypedDict):
+    """An attention or correlation map in steps of grey."""
+
+    shape: list[int]
+    size: list[int]
+    """Rows and columns of `cells`; larger maps are averaged over blocks."""
+    low: float
+    high: float
+    cells: str
+    """A byte for each cell, row by row, in Base64: 0 is `low`, 255 is `high`."""
+
+
+class MapWindow(TypedDict):
+    """Maps of one window."""
+
+    track: str
+    rows: list[int]
+    """First and last, within the track."""
+    times: list[float] | None
+    """Seconds of these."""
+    maps: dict[str, Map]
+
+
+class Maps(TypedDict):
+    """Maps of one experiment's run."""
+
+    experiment: str
+    seed: int
+    windows: list[MapWindow]
+
+
 class Results(TypedDict):
     """The file `results.json`: what stage two measured."""
 
@@ -198,5 +229,6 @@ class Results(TypedDict):
     protocol: Protocol
     experiments: list[Experiment]
     traces: list[Trace]
+    maps: NotRequired[list[Maps]]
     published: NotRequired[bool]
     """Whether figures of papers stand beside."""

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 COLOURS: Final = 8
 """Series colours in `report.css`; later series repeat them dashed."""
-VOID: Final = frozenset({"input", "link", "meta"})
+VOID: Final = frozenset({"img", "input", "link", "meta"})
 """Elements that have no end."""
 UNWRITABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
 """Characters that neither XML nor UTF-8 can carry."""

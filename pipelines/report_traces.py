@@ -57,7 +57,9 @@ def trace_panels(traces: Sequence[Trace], names: Sequence[str], shown: Collectio
     switches = [_switch(i, n, n in shown) for i, n in enumerate(names) if n in drawn]
     tracks = [node("option", trace["track"], value=trace["track"]) for trace in traces]
     tracks.append(node("option", f"all {len(traces)} tracks", value=""))
-    picker = node("label", "Track ", node("select", tracks), class_="picker", hidden=True)
+    picker = node(
+        "label", "Track ", node("select", tracks, data_shows="track"), class_="picker", hidden=True
+    )
     key = node("span", swatch("annotation"), "annotation")
     controls = node("div", picker, node("div", key, switches, class_="switches"), class_="controls")
     panels = [track_figure(trace, names, hidden=index > 1) for index, trace in enumerate(traces)]
