@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +16,7 @@ from torch import Tensor, nn
 
 from ..cache import ConfigError
 from ..cache.digests import digest, file_digest
+from .seeded_encoder import save_seeded
 from .weights import weights_digest
 
 if TYPE_CHECKING:
@@ -28,6 +31,7 @@ BATCH = 8
 lengths in steps, a transcript has the same batches whenever it is computed, so the same numbers."""
 STEP = 32
 """Tokens: chunks are padded to a multiple of it."""
+SEEDED = "seeded"
 CONFIG = "config.json"
 TENSORS = "*.safetensors"
 TOKENIZER = (
@@ -54,12 +58,14 @@ class Encoder:
         Raises:
             ConfigError: transformers or the weights are not to be had, or do not fit the settings.
         """
-        folder = weights_folder(name, settings.weights)
+        with weights_folder(name, settings.weights) as folder:
+            self._tokenizer = _tokenizer(name, folder)
+            network = _network(name, folder)
+            self.tokenizer_digest = _files_digest(folder)
+            self.config_digest = _config_digest(folder)
         self._device = device
         self._layers = settings.layers
         self._most = settings.max_tokens
-        self._tokenizer = _tokenizer(name, folder)
-        network = _network(name, folder)
         self._network = network.to(device)
         config: Any = network.config
         if len(self._tokenizer) > config.vocab_size:
@@ -71,8 +77,6 @@ class Encoder:
         """Length of a word's vector."""
         self.backbone = type(network).__name__
         self.weights = weights_digest(network)
-        self.tokenizer_digest = _files_digest(folder)
-        self.config_digest = _config_digest(folder)
         depth = int(config.num_hidden_layers)
         if not 1 <= settings.layers <= depth:
             raise ConfigError(
@@ -164,12 +168,28 @@ def _means(pieces: NDArray[np.float32], owners: Sequence[int | None], words: int
     return sums / np.maximum(counts, 1)[:, None].astype(np.float32), counts > 0
 
 
-def weights_folder(name: str, weights: str) -> Path:
-    """Find the folder of weights; what is none is a hub's name, and fetched.
+@contextmanager
+def weights_folder(name: str, weights: str) -> Generator[Path]:
+    """Give the folder of weights: of `seeded[:N]` a temporary one; a hub's name is fetched.
 
     Raises:
         ConfigError: It cannot be fetched, or lacks tensors in safetensors or a configuration.
     """
+    word, _, seed = weights.partition(":")
+    if word != SEEDED:
+        yield _found(name, weights)
+        return
+    if seed and not seed.isdecimal():
+        raise ConfigError(f"{name}: weights: expected seeded or seeded:N, found {weights!r}")
+    with TemporaryDirectory() as made:
+        try:
+            save_seeded(Path(made), int(seed or 0))
+        except ImportError as error:
+            raise ConfigError(NO_TRANSFORMERS.format(name)) from error
+        yield Path(made)
+
+
+def _found(name: str, weights: str) -> Path:
     folder = Path(weights)
     if not folder.is_dir():
         folder = _fetched(name, weights)

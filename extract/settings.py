@@ -91,8 +91,8 @@ class TextSettings:
     backbone: Literal["", "bert"] = ""
     """bert: any encoder of its kind; where empty, the name in the stream's own."""
     weights: str = ""
-    """A folder with the encoder and its tokenizer as transformers saves them, in safetensors; or a
-    hub's name such as bert-base-uncased."""
+    """A folder with the encoder and its tokenizer as transformers saves them, in safetensors; a
+    hub's name such as bert-base-uncased; or `seeded[:N]`, a small one that spells every word."""
     layers: int = 4
     """Last hidden layers whose sum is a piece's vector; a word's is the mean of its pieces'."""
     max_tokens: int = 256

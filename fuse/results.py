@@ -102,6 +102,7 @@ def summary(
         "head": experiment.head,
         "variant": variant_of(experiment.head),
         "streams": [f"{stream.name}@{stream.digest[:8]}" for stream in streams],
+        "strides": [int(stream.recipe.get("stride") or 1) for stream in streams],
         "width": experiment.width,
         "encoder": experiment.encoders_told,
         "fold": experiment.fold,

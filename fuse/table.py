@@ -19,6 +19,7 @@ FIRST = (
     "head",
     "variant",
     "streams",
+    "stride",
     "width",
     "encoder",
     "fold",
@@ -131,6 +132,7 @@ def _lines(results: Mapping[str, Any], number: int) -> Iterator[_Line]:
         row |= {name: _taken(experiment, name, where) for name in ("encoder", "fold", "rows")}
         row |= {
             "streams": " + ".join(_taken(experiment, "streams", where)),
+            "stride": " + ".join(map(str, _taken(experiment, "strides", where))),
             "window": _window(_taken(experiment, "window", where)),
             "protocol": _taken(protocol, "name", f"{place}, protocol"),
             "smoothing": _taken(protocol, "smoothing", f"{place}, protocol"),

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from ..cache import ConfigError
 from ..extract.settings import StreamSettings  # noqa: TC001 - a field's type, read at run time
 from ..fuse.settings import FuseSettings
+from .bases import laid_over
 from .checks import check
 from .reading import build
 from .sweeps import read_experiments
@@ -44,6 +45,9 @@ class DataSettings:
 class Config:
     """Everything that a workflow is told."""
 
+    base: str = ""
+    """A shipped configuration that this one is laid over: ablation, jca, jmt, rjcma, …; what stands
+    here replaces what stands there, key by key, and null takes a key out."""
     data: DataSettings = field(default_factory=DataSettings)
     results: str = "results/demo"
     """Folder for receipts, runs, report and logs."""
@@ -112,7 +116,7 @@ def _yaml(text: str, path: str) -> Any:
 
 def parse_config(values: Any) -> Config:
     """Check plain values, such as Snakemake's `config`, and make the configuration of them."""
-    rest, entries = _taken_out(values)
+    rest, entries = _taken_out(laid_over(values))
     config = build(Config, rest, "")
     experiments, places = read_experiments(entries, config.fuse)
     config = dataclasses.replace(

@@ -21,7 +21,7 @@ from .report_schema import Coverage, Experiment, Map, Results
 STATISTICS = ("mean", "std", "low", "high")
 COUNTS = ("without_value", "in_quarantine")
 COLUMNS = (
-    *("experiment", "head", "variant", "streams", "width", "encoder", "fold"),
+    *("experiment", "head", "variant", "streams", "strides", "width", "encoder", "fold"),
     *("protocol", "smoothing", "rows", "filled", *COUNTS, "seeds"),
     *(f"{kind}_{part}" for kind in KINDS for part in STATISTICS),
     "parameters",

@@ -136,7 +136,10 @@ def _row(
 ) -> list[Markup]:
     """Write one experiment; cells know their heading (narrow screens) and value (sorting)."""
     look = paint(series)
-    streams = [node("div", stream_name(stream)) for stream in e["streams"]]
+    streams = [
+        node("div", stream_name(stream), node("small", f" stride {stride}") if stride > 1 else ())
+        for stream, stride in zip(e["streams"], e["strides"], strict=True)
+    ]
     name = swatch(look), node("b", e["name"]), _facts(e)
     cells = [
         _cell("Experiment", name, e["name"], "text name"),

@@ -145,6 +145,8 @@ class Experiment(TypedDict):
     head: str
     variant: str
     streams: list[str]
+    strides: list[int]
+    """Of each stream: rows from one that was computed to the next."""
     width: int
     encoder: str
     fold: str

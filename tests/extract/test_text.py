@@ -12,7 +12,8 @@ import pytest
 import torch
 from concord.cache import ConfigError
 from concord.extract.compute import Workers
-from concord.extract.encoder import BATCH
+from concord.extract.encoder import BATCH, Encoder
+from concord.extract.settings import TextSettings
 from concord.extract.transcripts import Transcript, Word
 
 from .plain_bert import KNOWN, NAME, reference, settings, stream
@@ -209,3 +210,19 @@ def test_workers_know_what_text_is_read_from(bert):
     workers = Workers({NAME: settings(bert)}, "cpu")
     assert workers.reads(NAME) == "transcript"
     assert workers.recipe(NAME) == stream(bert).recipe
+
+
+def test_a_seeded_encoder_spells_words_and_is_the_same_every_time():
+    words = ["happy", "don't", "7", "éclair"]
+    told = {}
+    for weights in ("seeded", "seeded:0", "seeded:1"):
+        encoder = Encoder("text/bert", TextSettings(weights=weights), torch.device("cpu"))
+        torch.rand(1)
+        ((vectors, known),) = encoder.encode([words])
+        assert known.all()
+        told[weights] = (encoder.weights, encoder.tokenizer_digest, vectors.tobytes())
+        assert encoder.lengths(words)[:3] == [5, 5, 1]
+    assert told["seeded"] == told["seeded:0"]
+    assert told["seeded"][0] != told["seeded:1"][0]
+    with pytest.raises(ConfigError, match="expected seeded or seeded:N, found 'seeded:x'"):
+        Encoder("text/bert", TextSettings(weights="seeded:x"), torch.device("cpu"))

@@ -19,7 +19,7 @@ WINDOW = {
     "tail": "align",
 }
 COLUMNS = [
-    *("head", "variant", "streams", "width", "encoder", "fold", "window", "protocol"),
+    *("head", "variant", "streams", "stride", "width", "encoder", "fold", "window", "protocol"),
     *("smoothing", "seeds", "rows"),
     *("valence_mean", "valence_std", "valence_low", "valence_high"),
     *("arousal_mean", "arousal_std", "arousal_low", "arousal_high"),
@@ -33,6 +33,7 @@ def experiment(mean=0.5, rows=100, **changed):
         "head": "concat",
         "variant": "paper",
         "streams": ["audio/x@aaaaaaaa", "visual/x@bbbbbbbb"],
+        "strides": [1, 8],
         "width": 8,
         "encoder": "none",
         "fold": "official",
@@ -84,6 +85,7 @@ def test_a_line_says_what_was_measured():
         "head": "concat",
         "variant": "paper",
         "streams": "audio/x@aaaaaaaa + visual/x@bbbbbbbb",
+        "stride": "1 + 8",
         "width": 8,
         "encoder": "none",
         "fold": "official",
@@ -113,7 +115,7 @@ def test_settings_that_differ_have_columns():
     own = [name for name in rows[0] if name not in COLUMNS]
     assert own == ["k", "kernel"]
     assert [(row["k"], row["kernel"]) for row in rows] == [(16, None), (32, 3)]
-    assert [list(row) for row in rows] == [[*COLUMNS[:9], *own, *COLUMNS[9:]]] * 2
+    assert [list(row) for row in rows] == [[*COLUMNS[:10], *own, *COLUMNS[10:]]] * 2
 
 
 def test_settings_that_are_the_same_have_none():
@@ -245,7 +247,7 @@ def test_numbers_that_are_none_in_json():
 def test_markdown_is_for_people():
     lines = to_markdown(ROWS).splitlines()
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-    shown = [*COLUMNS[:9], "k", "seeds", "rows", "valence", "arousal", "score"]
+    shown = [*COLUMNS[:10], "k", "seeds", "rows", "valence", "arousal", "score"]
     assert cells[0] == shown
     assert cells[1] == ["---"] * len(shown)
     assert cells[2][-3:] == ["0.500 ± 0.010 [0.40, 0.60]", "0.333 [0.00, 0.50]", "undefined"]

@@ -49,6 +49,7 @@ def experiment(name, head, base):
         "head": head,
         "variant": "paper",
         "streams": ["audio/resnet18@3fa9c1d2"],
+        "strides": [1],
         "width": 128,
         "encoder": "none",
         "fold": "official",

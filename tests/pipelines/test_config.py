@@ -13,6 +13,7 @@ from concord.fuse.settings import WindowSettings
 from concord.pipelines.config import Config, load_config, parse_config
 from concord.pipelines.schema import json_schema
 
+BOTH = ["audio/resnet18", "visual/i3d"]
 DEMO = Path(__file__).parents[2] / "pipelines" / "configs" / "demo.yaml"
 
 WRONG = [
@@ -276,3 +277,33 @@ def test_every_setting_is_explained():
 
 
 EVIDENT = {"data", "fuse"}
+
+
+def test_a_configuration_is_laid_over_a_shipped_one():
+    own = {
+        "base": "rjcma",
+        "data": {"path": "mine"},
+        "streams": {"text/bert": None, "visual/i3d": {"stride": 4}},
+        "fuse": {"training": {"seeds": [7]}, "experiments": [{"head": "concat", "streams": BOTH}]},
+    }
+    below = yaml.safe_load((DEMO.parent / "jca.yaml").read_text())  # Over which rjcma is laid.
+    config = parse_config(own)
+    assert list(config.streams) == list(below["streams"])
+    i3d = config.streams["visual/i3d"]
+    assert (i3d.stride, i3d.weights) == (4, below["streams"]["visual/i3d"]["weights"])
+    assert (config.data.adapter, config.data.path) == ("affwild2", "mine")
+    assert config.fuse.training.seeds == (7,)
+    assert config.fuse.training.epochs == below["fuse"]["training"]["epochs"]
+    assert [each.head for each in config.fuse.experiments] == ["concat"]
+    assert config.fuse.window.preset == "sucv"
+
+
+def test_every_shipped_configuration_can_be_laid_under_and_named_wrongly():
+    shipped = [path.stem for path in DEMO.parent.glob("*.yaml")]
+    assert {"ablation", "jca", "jmt", "rjcma", "demo"} <= set(shipped)
+    for name in shipped:
+        assert parse_config({"base": name}) == load_config(DEMO.parent / f"{name}.yaml")
+    with pytest.raises(ConfigError, match=r"base: expected one of .*did you mean 'ablation'\?"):
+        parse_config({"base": "ablatoin"})
+    with pytest.raises(ConfigError, match="base: expected one of"):
+        parse_config({"base": 3})

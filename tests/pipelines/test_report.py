@@ -342,6 +342,7 @@ def published(results, *lines):
         like
         | {"name": f"{head} {n}", "head": head, "encoder": encoder}
         | {"streams": [f"{stream}@3fa9c1d2" for stream in streams]}
+        | {"strides": [8 if "visual" in stream else 1 for stream in streams]}
         for n, (head, streams, encoder) in enumerate(lines)
     ]
     results["traces"] = []
@@ -383,6 +384,8 @@ def test_published_figures_stand_beside_ours_and_say_how_they_differ(write, cove
     at = table[0].index("Published V / A")
     cells = {parts(row[0])[0]: parts(row[at]) for row in table[1:]}
     assert cells["jca 0"] == ["0.663 / 0.584"]
+    streams = table[0].index("Streams")
+    assert parts(table[1][streams])[-1] == "stride 8"
     assert cells["jca 1"] == ["0.663 / 0.584", "differs: visual: i3d+tcn"]
     assert cells["jca_any 4"] == ["none for this method"]
     assert "0.663" not in page.with_name("report.csv").read_text()
