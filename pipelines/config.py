@@ -17,14 +17,18 @@ from .checks import check
 from .reading import build
 from .sweeps import read_experiments
 
+STANDIN = "standin"
+"""Profile of the generated stand-in of Aff-Wild2."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataSettings:
     """Which data set."""
 
     adapter: Literal["demo", "affwild2", "table"] = "demo"
-    """`demo` is generated at `path`; `affwild2` is a folder of yours in Aff-Wild2's layout; `table`
-    is any other corpus, described by a CSV file of its tracks."""
+    """`demo` is generated at `path`; `affwild2` is a folder of yours in Aff-Wild2's layout, or its
+    stand-in (profile `standin`); `table` is any other corpus, described by a CSV file of its
+    tracks."""
     path: str = "results/demo/data"
     """Folder; with `table` the CSV file, or a folder with `tracks.csv`."""
     name: str = ""
@@ -36,9 +40,15 @@ class DataSettings:
     """Pattern of the face roots' names; where empty, `cropped_aligned*`, else `cropped*` (adapter
     affwild2)."""
     profile: str = "demo"
-    """Which demo (adapter demo)."""
+    """Which demo (adapter demo). With adapter affwild2, `standin` has the workflow make a stand-in
+    at `path`, which is then read like the real data set."""
     seed: int = 0
-    """Which random numbers make the demo (adapter demo)."""
+    """Which random numbers make what is generated."""
+
+    @property
+    def is_made(self) -> bool:
+        """Say whether the workflow itself makes the data set."""
+        return self.adapter == "demo" or (self.adapter == "affwild2" and self.profile == STANDIN)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

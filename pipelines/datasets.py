@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..extract.affwild2 import scan
 from ..extract.table import FILE, scan_table
 from .demo import demo_dataset
+from .standin import is_complete, standin_dataset
 
 if TYPE_CHECKING:
     from ..extract.dataset import Dataset
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 def dataset_of(config: Config) -> Dataset:
     """List the data set's tracks, from file names alone.
+
+    What the workflow makes has the tracks of its plan until it is there.
 
     Raises:
         DataError: The folder is not laid out as its adapter expects.
@@ -28,6 +31,8 @@ def dataset_of(config: Config) -> Dataset:
     if data.adapter == "table":
         found = scan_table(Path(data.path), name)
         return dataclasses.replace(found, release=data.edition) if data.edition else found
+    if data.is_made and not is_complete(Path(data.path)):
+        return standin_dataset(data.path, name)
     return scan(Path(data.path), name, edition=data.edition, faces=data.faces)
 
 

@@ -14,7 +14,7 @@ from av.codec.context import Flags
 from .demo_voice import SOUND_RATE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from av.audio import AudioStream
@@ -65,17 +65,30 @@ def encode_mp4(pictures: Pictures, rate: Fraction, sound: Wave, sound_start: flo
     with av.open(target, "w", format="mp4", options={"fflags": "+bitexact"}) as container:
         video = _video_stream(container, pictures, rate)
         audio = _audio_stream(container)
+        film = (_video_frame(picture, index, rate) for index, picture in enumerate(pictures))
         sounds = _sound_frames(sound, round(sound_start * SOUND_RATE))
-        heard = -1.0
-        for index, picture in enumerate(pictures):
-            container.mux(video.encode(_video_frame(picture, index, rate)))
-            while heard < index / rate and (frame := next(sounds, None)) is not None:
-                heard = frame.time or 0.0
-                container.mux(audio.encode(frame))
+        mux_frames(container, video, film, audio, sounds)
+    return target.getvalue()
+
+
+def mux_frames(
+    container: OutputContainer,
+    video: VideoStream,
+    film: Iterable[VideoFrame],
+    audio: AudioStream | None,
+    sounds: Iterator[AudioFrame],
+) -> None:
+    """Encode pictures and sound side by side, both to their ends; frames have their times."""
+    heard = -1.0
+    for picture in film:
+        container.mux(video.encode(picture))
+        while audio and heard < (picture.time or 0.0) and (frame := next(sounds, None)) is not None:
+            heard = frame.time or 0.0
+            container.mux(audio.encode(frame))
+    if audio:
         for frame in sounds:
             container.mux(audio.encode(frame))
-        container.mux([*video.encode(None), *audio.encode(None)])
-    return target.getvalue()
+    container.mux([*video.encode(None), *(audio.encode(None) if audio else [])])
 
 
 def encode_jpegs(pictures: Pictures) -> list[bytes]:

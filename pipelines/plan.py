@@ -166,9 +166,9 @@ class Plan:
         """Give a digest of names, sizes and times of a job's inputs, and of what a table says.
 
         Snakemake looks for newer files only; one that is replaced by an older file shows here.
-        The demo's files are made by the workflow itself, so they need no stamp.
+        Files that the workflow makes itself need no stamp.
         """
-        if self.config.data.adapter == "demo":
+        if self.config.data.is_made:
             return ""
         marks = [(name, *self._mark(name)) for name in self.inputs(group, part)]
         tracks = filter(_is_told, self._by_part.get(part, []))
@@ -213,12 +213,12 @@ class Plan:
         return [name for name in found if name is not None]
 
     def demo_outputs(self) -> tuple[list[str], list[str]]:
-        """Files and face folders that making the demo gives."""
+        """Files and face folders that making the data set gives."""
         root = self.config.data.path
         files: dict[str, None] = {}
         folders: dict[str, None] = {}
         for track in self.dataset.tracks:
-            made = (track.media, track.labels, track.transcript)
+            made = (track.media, track.labels, track.transcript, track.template)
             files |= {f"{root}/{name}": None for name in made if name}
             folders |= {f"{root}/{track.faces}": None} if track.faces else {}
         return list(files), list(folders)

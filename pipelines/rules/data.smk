@@ -1,10 +1,11 @@
-# The demo data set. A data set of your own is there already, so then this rule does not exist.
+# The demo data set, or the stand-in of Aff-Wild2. A data set of your own is there already, so then
+# this rule does not exist.
 
-if PLAN.config.data.adapter == "demo":
+if PLAN.config.data.is_made:
 
     rule demo:
         message:
-            "make the demo data set: video, sound, faces and labels"
+            "make the {params.profile} data set: video, sound, faces and labels"
         output:
             files=PLAN.demo_outputs()[0],
             faces=[directory(folder) for folder in PLAN.demo_outputs()[1]],
