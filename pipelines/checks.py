@@ -19,6 +19,7 @@ from ..extract.settings import (
 )
 from .checks_fuse import check_fuse
 from .reading import expect, near
+from .standin_plan import PROFILE
 
 if TYPE_CHECKING:
     from ..extract.settings import StreamSettings
@@ -52,9 +53,21 @@ def check(config: Config, places: Sequence[str]) -> None:
     short = f"at most {RELEASE} {letters}"
     plain = bool(NAME.fullmatch(edition)) and len(edition) <= RELEASE
     expect(plain or not edition, "data.edition", short, edition)
+    _check_profile(config.data.adapter, config.data.profile)
     _check_streams(config)
     _check_groups(config)
     check_fuse(config.fuse, list(config.streams), places)
+
+
+def _check_profile(adapter: str, profile: str) -> None:
+    """Check that the stand-in is read by Aff-Wild2's adapter, and that nothing else is made for it.
+
+    The demo's own profiles are looked up where the demo is.
+    """
+    if profile == PROFILE:
+        expect(adapter == "affwild2", "data.adapter", "affwild2 for profile standin", adapter)
+    elif adapter == "affwild2":
+        expect(profile == "demo", "data.profile", "standin, or to be left out", profile)
 
 
 def _check_streams(config: Config) -> None:

@@ -15,10 +15,8 @@ from ..fuse.settings import FuseSettings
 from .bases import laid_over
 from .checks import check
 from .reading import build
+from .standin_plan import PROFILE
 from .sweeps import read_experiments
-
-STANDIN = "standin"
-"""Profile of the generated stand-in of Aff-Wild2."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +46,7 @@ class DataSettings:
     @property
     def is_made(self) -> bool:
         """Say whether the workflow itself makes the data set."""
-        return self.adapter == "demo" or (self.adapter == "affwild2" and self.profile == STANDIN)
+        return self.adapter == "demo" or (self.adapter == "affwild2" and self.profile == PROFILE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 NTSC = Fraction(30_000, 1001)
 CINEMA = Fraction(24_000, 1001)
+PROFILE = "standin"
 RELEASE, OLDER = "ABAW6", "ABAW1"
 LABELS: dict[Split, str] = {
     "train": "my annotations/6th ABAW Annotations/VA_Estimation_Challenge/Train_Set",

@@ -135,6 +135,21 @@ def test_the_command_makes_the_same_bytes_again(root, tmp_path):
     assert digests(tmp_path / "b") == digests(root)
 
 
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        (
+            {"adapter": "demo", "profile": "standin"},
+            r"data\.adapter: expected affwild2 for profile",
+        ),
+        ({"adapter": "affwild2", "profile": "stand-in"}, r"data\.profile: expected standin, or"),
+    ],
+)
+def test_profiles_and_adapters_that_do_not_fit(data, told):
+    with pytest.raises(ConfigError, match=told):
+        parse_config({"data": data})
+
+
 def test_seeds_below_zero_are_refused(tmp_path):
     with pytest.raises(ConfigError, match="seed has to be 0 or more, not -1"):
         make_standin(tmp_path, -1)
