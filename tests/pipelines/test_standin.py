@@ -479,6 +479,18 @@ def test_the_check_counts_what_was_planted(root, expected):
     }
 
 
+def test_the_answers_of_each_track_are_on_the_disk(root, expected):
+    assert set(expected["tracks"]) == {track.name for track in scan(root, edition="ABAW6").tracks}
+    for name, track in expected["tracks"].items():
+        assert len(lines(root, name)) == track["rows"]
+        numbers = crops(root, name) or set()
+        assert sum(number <= track["rows"] for number in numbers) == track["faces"]
+        if track["split"] != "test":
+            assert read_labels(label_file(root, name))[1].sum() == track["labelled"]
+        source = track["source"]
+        assert (0 if source == "311" else len(frame_times(root, source))) == track["frames"]
+
+
 def test_the_check_refuses_the_older_release(root):
     told = {each["text"]: each for each in checked(config_of(root, edition="ABAW1"))["findings"]}
     leaked = told["labelled tracks that are test tracks by the test list"]
