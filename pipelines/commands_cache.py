@@ -11,7 +11,7 @@ import click
 
 from . import commands_remote, commands_upkeep
 from .commands_remote import of_selection
-from .options import AS_JSON
+from .options import AS_JSON, SENSITIVE
 
 if TYPE_CHECKING:
     from ..cache import ManifestTrack
@@ -85,6 +85,7 @@ def list_streams(store: str, *, as_json: bool, **chosen: Any) -> None:
 def info(store: str, stream: str, *, as_json: bool) -> None:
     """Show the recipe of a STREAM in STORE, what it was computed with, and its coverage."""
     from ..cache import FeatureStore
+    from ..extract.sensitivity import sensitivity
     from .tables import print_json, print_tree
 
     opened = FeatureStore(store)
@@ -94,6 +95,7 @@ def info(store: str, stream: str, *, as_json: bool) -> None:
     record = {
         "name": found.name,
         "digest": found.digest,
+        "sensitivity": sensitivity(found.name, found.recipe),
         "recipe": found.recipe,
         "versions": [json.loads(text) for text in sorted(versions)],
         "items": len(tracks),
@@ -180,19 +182,32 @@ def stats(
 @click.argument("target", type=click.Path(path_type=Path))
 @click.option("--of", "manifest", help="Tracks of this data set or edition only.")
 @click.option("--split", help="Tracks of this split only; needs --of.")
+@SENSITIVE
 @AS_JSON
 def export(
-    store: str, stream: str, target: Path, manifest: str | None, split: str | None, *, as_json: bool
+    store: str,
+    stream: str,
+    target: Path,
+    manifest: str | None,
+    split: str | None,
+    *,
+    sensitive: bool,
+    as_json: bool,
 ) -> None:
-    """Write a STREAM's tracks to TARGET: one file if it ends in .npz, else a folder of .npy."""
+    """Write a STREAM's tracks to TARGET: one file if it ends in .npz, else a folder of .npy.
+
+    Labels, words, spectrograms and what is not known to be a pooled vector need --sensitive.
+    """
     from ..cache import FeatureStore
     from ..cache.export import export as write
     from .items import tracks_of
     from .progress import progress
+    from .sharing import check_sensitive
     from .tables import print_json
 
     opened = FeatureStore(store)
     found = opened[stream]
+    check_sensitive([found], "export", sensitive=sensitive)
     with progress(f"export {stream}") as told:
         count = write(found, target, tracks_of(opened, found, manifest, split), told)
     if as_json:

@@ -36,6 +36,11 @@ THREADS = click.option(
     "--threads", default=0, help="Threads on the processor; 0 is torch's choice."
 )
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Give JSON on standard output.")
+SENSITIVE = click.option(
+    "--sensitive",
+    is_flag=True,
+    help="Also streams that show people: labels, words, spectrograms, and what is not known.",
+)
 DATASET = click.option(
     "--dataset", help="`name` or `name@edition`; default the configuration's name."
 )

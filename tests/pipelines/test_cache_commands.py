@@ -12,6 +12,8 @@ from concord.cache import FeatureStore, Identity, Manifest, ManifestTrack, NewIt
 
 from .conftest import as_json
 
+RECIPE = {"v": 1, "sensitivity": "vectors"}
+
 
 def write(store, name, recipe, tracks, edition="e1", dim=4):
     """One item per track, a shard each, and a manifest that lists them."""
@@ -51,7 +53,7 @@ def write(store, name, recipe, tracks, edition="e1", dim=4):
 @pytest.fixture
 def store(tmp_path):
     made = FeatureStore.create(tmp_path / "project" / "store")
-    write(made, "visual/x", {"v": 1}, ("a", "b", "c"))
+    write(made, "visual/x", RECIPE, ("a", "b", "c"))
     return made
 
 
@@ -84,7 +86,8 @@ def test_ls(store, run):
 
 def test_info(store, run):
     found = as_json(run("info", store.path, "visual/x", "--json"))
-    assert found["recipe"] == {"v": 1}
+    assert found["recipe"] == RECIPE
+    assert found["sensitivity"] == "vectors"
     assert found["tracks"] == ["a", "b", "c"]
     assert found["versions"] == [{"numpy": "2"}]
     assert found["coverage"] == {"mine@e1": {"train": "2 of 2 tracks", "val": "1 of 1 tracks"}}
@@ -92,7 +95,7 @@ def test_info(store, run):
 
 
 def test_why_names_the_part_that_differs(store, run):
-    write(store, "visual/x", {"v": 2}, ("a", "b", "c"), edition="e2")
+    write(store, "visual/x", {**RECIPE, "v": 2}, ("a", "b", "c"), edition="e2")
     one, two = (f"{store.path}/{s.name}@{s.digest[:8]}" for s in store.streams())
     found = as_json(run("why", f"{one}/a", f"{two}/a", "--json"))["differences"]
     assert found == [{"part": "recipe.v", "a": found[0]["a"], "b": 3 - found[0]["a"]}]
@@ -147,6 +150,19 @@ def test_export(store, run, tmp_path):
     assert run("export", store.path, "visual/x", tmp_path / "out")[0] == 5
 
 
+def test_export_of_what_shows_people_must_be_meant(store, run, tmp_path):
+    write(store, "labels/va", {"columns": ["valence", "arousal"]}, ("a",), edition="e2", dim=2)
+    arguments = ("export", store.path, "labels/va", tmp_path / "out.npz")
+    code, _, err = run(*arguments)
+    assert code == 2
+    assert "labels/va@" in err
+    assert "--sensitive" in err
+    assert not (tmp_path / "out.npz").exists()
+    assert run(*arguments, "--sensitive")[0] == 0
+    with np.load(tmp_path / "out.npz") as found:
+        assert np.array_equal(found["a/rows"], store["labels/va"]["a"].rows)
+
+
 def test_verify_finds_repairs_and_says_so_by_exit_code(store, run):
     assert run("verify", store.path)[0] == 0
     stream = store["visual/x"]
@@ -197,7 +213,7 @@ def test_gc_of_a_project_that_names_nothing_is_refused(store, run, tmp_path):
 
 def test_pins_keep_what_no_run_names(store, project, run):
     old = write(store, "visual/x", {"v": 0}, ("a",), edition="e0")
-    write(store, "visual/x", {"v": 1}, ("a", "b", "c"))
+    write(store, "visual/x", RECIPE, ("a", "b", "c"))
     name = f"visual/x@{old.digest[:8]}"
     arguments = ("gc", store.path, "--project", project, "--grace", 0, "--json")
     kinds = {removal["kind"] for removal in as_json(run(*arguments))["removals"]}
