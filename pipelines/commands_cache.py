@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from . import commands_remote, commands_upkeep
+from . import commands_licence, commands_remote, commands_upkeep
 from .commands_remote import of_selection
 from .options import AS_JSON, SENSITIVE
 
@@ -218,3 +218,4 @@ def export(
 
 commands_upkeep.add_to(group)
 commands_remote.add_to(group)
+group.add_command(commands_licence.records)

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from .options import AS_JSON
+from .options import AS_JSON, SENSITIVE
 
 if TYPE_CHECKING:
     from ..cache import ManifestTrack
     from ..cache.selection import Selection
     from ..cache.transfer import Transfer
+    from ..cache.transfer_log import Direction, Told
 
 Command = TypeVar("Command", bound="Callable[..., Any] | click.Command")
 
@@ -28,6 +30,11 @@ STORE = click.option(
     help="Folder of the store; also $CONCORD_STORE; default the configuration's.",
 )
 SETTINGS = click.option("--config", "settings", help="Configuration that names the store.")
+WITHOUT_LICENCE = click.option(
+    "--without-licence",
+    is_flag=True,
+    help="Also data sets without a licence record that names the recipient.",
+)
 YES = click.option("--yes", is_flag=True, help="Do not ask, however large the transfer.")
 
 
@@ -43,19 +50,26 @@ def of_selection(command: Command) -> Command:
     return command
 
 
-def _selection(chosen: dict[str, Any]) -> Selection:
+def selection_of(chosen: dict[str, Any]) -> Selection:
+    """Give what a user chose."""
     from ..cache.selection import Selection
 
     return Selection(**chosen)
 
 
-def _located(remote: str) -> str:
+def located_here(remote: str) -> str:
+    """Give the URL or folder of a remote."""
     from ..cache.remote_names import located
 
     return located(Path(), remote)
 
 
-def _store(store: Path | None, settings: str | None) -> Path:
+def store_at(store: Path | None, settings: str | None) -> Path:
+    """Give the store's folder.
+
+    Raises:
+        ConfigError: None is named.
+    """
     from ..cache import ConfigError
 
     if store is not None:
@@ -117,6 +131,8 @@ def remove(name: str) -> None:
 @STORE
 @SETTINGS
 @of_selection
+@SENSITIVE
+@WITHOUT_LICENCE
 @YES
 @AS_JSON
 def push(
@@ -124,6 +140,8 @@ def push(
     store: Path | None,
     settings: str | None,
     *,
+    sensitive: bool,
+    without_licence: bool,
     yes: bool,
     as_json: bool,
     **chosen: Any,
@@ -132,13 +150,24 @@ def push(
 
     Whole shards travel as they are; of a shard that is chosen in part, the chosen items are packed
     into a new one. Nothing shows on the remote before it is complete; run again to go on.
+
+    Labels and other streams that show people need --sensitive. Each data set needs a licence record
+    that names REMOTE (concord cache licence); the generated demo needs none.
     """
     from ..cache import FeatureStore
     from ..cache.transfer import plan_push
+    from .sharing import Rules, recipients_of
 
-    where = _located(remote)
-    plan = plan_push(FeatureStore(_store(store, settings)), where, _selection(chosen))
-    _carry_out(plan, f"push {remote}", yes=yes, as_json=as_json)
+    where, path = located_here(remote), store_at(store, settings)
+    plan = plan_push(FeatureStore(path), where, selection_of(chosen))
+    rules = Rules(
+        recipients=recipients_of(Path(), remote, where),
+        sensitive=sensitive,
+        without_licence=without_licence,
+    )
+    rules.check(plan, f"push {remote}")
+    with _logged(path, "push", remote, plan, yes=yes) as told:
+        _carry_out(plan, f"push {remote}", told, as_json=as_json)
 
 
 @click.command()
@@ -164,30 +193,46 @@ def pull(
     Exit code 7 where something on the remote is damaged; the rest arrives.
     """
     from ..cache.transfer import plan_pull, pull_manifests
+    from ..cache.transfer_log import Told, logged
     from .tables import print_json
 
-    where, path = _located(remote), _store(store, settings)
+    where, path = located_here(remote), store_at(store, settings)
     if not table:
-        plan = plan_pull(path, where, _selection(chosen))
-        _carry_out(plan, f"pull {remote}", yes=yes, as_json=as_json)
+        plan = plan_pull(path, where, selection_of(chosen))
+        with _logged(path, "pull", remote, plan, yes=yes) as told:
+            _carry_out(plan, f"pull {remote}", told, as_json=as_json)
         return
-    changed = pull_manifests(path, where, _selection(chosen))
+    with logged(path, "pull", remote, Told()) as told:
+        changed = told.manifests = pull_manifests(path, where, selection_of(chosen))
+        told.done = True
     if as_json:
         print_json({"manifests": changed})
         return
     click.echo(f"{path}: {', '.join(changed) or 'no manifest'} changed")
 
 
-def _carry_out(plan: Transfer, what: str, *, yes: bool, as_json: bool) -> None:
+@contextmanager
+def _logged(
+    path: Path, direction: Direction, remote: str, plan: Transfer, *, yes: bool
+) -> Generator[Told]:
+    """Ask where a transfer is large, and log it while it is carried out."""
+    from ..cache.transfer_log import logged, planned
+
+    ask(plan, f"{direction} {remote}", yes=yes)
+    with logged(path, direction, remote, planned(plan)) as told:
+        yield told
+
+
+def _carry_out(plan: Transfer, what: str, log: Told, *, as_json: bool) -> None:
     from dataclasses import asdict
 
     from ..cache.errors import DamageFoundError
     from .progress import progress
     from .tables import print_json
 
-    _ask(plan, what, yes=yes)
     with progress(what) as told:
         moved = plan.carry_out(told)
+    log.moved(moved)
     if as_json:
         print_json(asdict(moved))
     else:
@@ -201,7 +246,7 @@ def _carry_out(plan: Transfer, what: str, *, yes: bool, as_json: bool) -> None:
         raise DamageFoundError(f"{what}: {len(moved.damaged)} items stayed:\n{lines}")
 
 
-def _ask(plan: Transfer, what: str, *, yes: bool) -> None:
+def ask(plan: Transfer, what: str, *, yes: bool) -> None:
     """Say how large a transfer is, and ask where it is large.
 
     Raises:
@@ -234,7 +279,7 @@ def diff(
     from ..cache.comparison import compare
     from .tables import print_json, print_table
 
-    wanted, here, there = _selection(chosen), _store(store, settings), _located(remote)
+    wanted, here, there = selection_of(chosen), store_at(store, settings), located_here(remote)
     found = compare(wanted.listed_in(FeatureStore(here)), wanted.listed_in(FeatureStore(there)))
     if as_json:
         print_json([each.record() for each in found])
@@ -268,7 +313,7 @@ def tracks_of(store: Any, chosen: dict[str, Any]) -> list[dict[str, Any]]:
 
     return [
         row(manifest.name, track, stream, key)
-        for manifest in _selection(chosen).manifests(store)
+        for manifest in selection_of(chosen).manifests(store)
         for track in manifest
         for stream, key in track.items.items()
     ]

@@ -12,7 +12,7 @@ from concord.cache import FeatureStore, Identity, Manifest, ManifestTrack, NewIt
 from concord.cache.verify import verify
 
 NAME = "visual/x"
-RECIPE = {"v": 1}
+RECIPE = {"v": 1, "sensitivity": "vectors"}
 ALL = tuple(f"t{k:02d}" for k in range(12))
 EDITION = "0123456789ab"
 

@@ -66,7 +66,7 @@ def through(gate):
 def test_a_killed_push_never_shows_what_is_not_whole(source, s3, moto, gate):
     kills = KILLS or 50
     chance, killed, partial, fresh, before = random.Random(kills), 0, 0, 0, set()
-    arguments = ("push", "{}", "--store", source.path, "--json")
+    arguments = ("push", "{}", "--without-licence", "--store", source.path, "--json")
 
     def start(url):
         return command(*(a if a != "{}" else url for a in arguments), environment=through(gate))
@@ -90,7 +90,7 @@ def test_a_killed_push_never_shows_what_is_not_whole(source, s3, moto, gate):
 
 def test_a_killed_pull_leaves_whole_items_only(source, s3, gate, tmp_path):
     kills = KILLS or 50
-    done(command("push", s3, "--store", source.path, "--json"))
+    done(command("push", s3, "--without-licence", "--store", source.path, "--json"))
     chance, killed, partial, fresh = random.Random(kills), 0, 0, 0
 
     def start(path):
@@ -119,13 +119,13 @@ def test_a_killed_pull_leaves_whole_items_only(source, s3, gate, tmp_path):
 def test_a_server_that_is_cut_off_is_asked_again(source, s3, gate, tmp_path):
     cuts = CUTS or 20
     chance, cut, rounds = random.Random(cuts), 0, 0
-    whole = ("push", f"{s3}-whole", "--store", source.path)
+    whole = ("push", f"{s3}-whole", "--without-licence", "--store", source.path)
     most = traffic(gate, command(*whole, environment=through(gate)))
     while cut < cuts:
         rounds += 1
         remote, path = f"{s3}-{rounds}", tmp_path / f"pulled{rounds}"
         for arguments in (
-            ("push", remote, "--store", source.path, "--json"),
+            ("push", remote, "--without-licence", "--store", source.path, "--json"),
             ("pull", remote, "--store", path, "--json"),
         ):
             process = command(*arguments, environment=through(gate))
@@ -145,7 +145,10 @@ def test_two_pushers_at_once_both_succeed(s3, tmp_path):
     stores = [fill(tmp_path / f"s{k}", ALL[k : 9 + k], per_shard=3, how=how) for k in range(2)]
     for race in range(RACES or 20):
         remote = f"{s3}-{race}"
-        pushing = [command("push", remote, "--store", store.path, "--json") for store in stores]
+        pushing = [
+            command("push", remote, "--without-licence", "--store", store.path, "--json")
+            for store in stores
+        ]
         for process in pushing:
             done(process)
         assert check(remote) == set(ALL[:10])

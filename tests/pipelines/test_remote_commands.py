@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from concord.cache import FeatureStore
+from concord.cache.licences import Licence, add_licence
 from concord.pipelines import commands_remote
 
 from ..cache.remotes import ALL, NAME, check, command, fill
@@ -19,6 +20,7 @@ from .conftest import as_json
 def run(cache_command, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("CONCORD_STORE", raising=False)
+    add_licence(tmp_path, Licence(dataset="mine", signed_by="Ada", covers=("*",)))
     return cache_command
 
 
@@ -152,7 +154,7 @@ def s3(tmp_path_factory, monkeypatch):
         yield new_bucket(address, monkeypatch)
 
 
-def test_credentials_turn_up_nowhere(store, s3, tmp_path, monkeypatch):
+def test_credentials_turn_up_nowhere(run, store, s3, tmp_path, monkeypatch):
     """Of what a command prints, writes and sends, in success and in failure."""
     said = []
     for arguments, code in [
