@@ -24,6 +24,8 @@ class Selection:
     streams: tuple[str, ...] = ()
     """`visual/i3d`, or `visual/i3d@3fa9c1`."""
     tracks: tuple[str, ...] = ()
+    listed: bool = False
+    """Nothing that no manifest lists."""
 
     def manifests(self, store: FeatureStore) -> tuple[Manifest, ...]:
         """Give the store's manifests, with the items of chosen tracks and streams only.
@@ -72,7 +74,8 @@ class Selection:
     @property
     def listed_only(self) -> bool:
         """Chosen by what only manifests tell, so what none lists stays."""
-        return self.dataset is not None or self.split is not None or bool(self.tracks)
+        named = self.dataset is not None or self.split is not None or bool(self.tracks)
+        return self.listed or named
 
 
 ALL = Selection()

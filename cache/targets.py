@@ -101,6 +101,24 @@ class FolderTarget:
         if size > free:
             raise StoreError(f"{self.place}: {size} bytes are to arrive, and {free} are free")
 
+    def check_fits(self, streams: Iterable[Stream], manifests: Iterable[Manifest]) -> None:
+        """Refuse what does not fit what is here, before anything is written.
+
+        Raises:
+            StoreError: Rows of a stream are of another kind, or a manifest's tracks differ.
+        """
+        store = self._store()
+        if store is None:
+            return
+        own = {stream.full_name: stream for stream in store.streams()}
+        known = {manifest.name: manifest for manifest in store.manifests()}
+        for stream in streams:
+            if stream.full_name in own:
+                _check_kind(stream, own[stream.full_name])
+        for manifest in manifests:
+            if manifest.name in known:
+                joined(known[manifest.name], manifest)
+
     def keys(self, stream: Stream) -> set[str]:
         """Keys of a stream's items that are here already."""
         store = self._store()

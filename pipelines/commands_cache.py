@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from . import commands_licence, commands_remote, commands_upkeep
+from . import commands_bundle, commands_licence, commands_remote, commands_upkeep
 from .commands_remote import of_selection
 from .options import AS_JSON, SENSITIVE
-
-if TYPE_CHECKING:
-    from ..cache import ManifestTrack
 
 
 def _named(_: click.Context, __: click.Parameter, store: str) -> str:
@@ -86,6 +82,7 @@ def info(store: str, stream: str, *, as_json: bool) -> None:
     """Show the recipe of a STREAM in STORE, what it was computed with, and its coverage."""
     from ..cache import FeatureStore
     from ..extract.sensitivity import sensitivity
+    from .coverage import coverage
     from .tables import print_json, print_tree
 
     opened = FeatureStore(store)
@@ -100,22 +97,12 @@ def info(store: str, stream: str, *, as_json: bool) -> None:
         "versions": [json.loads(text) for text in sorted(versions)],
         "items": len(tracks),
         "damaged": [damage.problem for damage in found.damages],
-        "coverage": {
-            manifest.name: {
-                split: _share(found.full_name, manifest.split(split))
-                for split in sorted({track.split for track in manifest})
-            }
-            for manifest in opened.manifests()
-        },
+        "coverage": coverage(found, opened),
     }
     if as_json:
         print_json({**record, "tracks": tracks})
         return
     print_tree(f"{found.name}@{found.digest[:8]}", record)
-
-
-def _share(stream: str, tracks: Sequence[ManifestTrack]) -> str:
-    return f"{sum(stream in track.items for track in tracks)} of {len(tracks)} tracks"
 
 
 @group.command()
@@ -218,4 +205,5 @@ def export(
 
 commands_upkeep.add_to(group)
 commands_remote.add_to(group)
+commands_bundle.add_to(group)
 group.add_command(commands_licence.records)
