@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import click
 
 from . import commands_bundle, commands_licence, commands_remote, commands_upkeep
-from .commands_remote import of_selection
+from .commands_remote import named, of_selection
 from .options import AS_JSON, SENSITIVE
 
-
-def _named(_: click.Context, __: click.Parameter, store: str) -> str:
-    """Take a remote's name for its URL."""
-    if "/" in store or Path(store).is_dir():
-        return store
-    from ..cache.remote_names import remotes
-
-    return remotes(Path()).get(store, store)
-
-
-STORE = click.argument("store", callback=_named)
+STORE = click.argument("store", callback=named)
 
 
 @click.group("cache")
@@ -76,33 +65,26 @@ def list_streams(store: str, *, as_json: bool, **chosen: Any) -> None:
 
 @group.command()
 @STORE
-@click.argument("stream")
+@click.argument("stream", required=False)
 @AS_JSON
-def info(store: str, stream: str, *, as_json: bool) -> None:
-    """Show the recipe of a STREAM in STORE, what it was computed with, and its coverage."""
+def info(store: str, stream: str | None, *, as_json: bool) -> None:
+    """Show the recipe of a STREAM in STORE, what computing it again needs, and its coverage.
+
+    Without STREAM, all of them: what to look at before features of others are used.
+    """
     from ..cache import FeatureStore
-    from ..extract.sensitivity import sensitivity
-    from .coverage import coverage
+    from .coverage import described
     from .tables import print_json, print_tree
 
     opened = FeatureStore(store)
-    found = opened[stream]
-    versions = {json.dumps(s.provenance.get("versions"), sort_keys=True) for s in found.shards}
-    tracks = sorted(item.entry.track for item in found.items.values())
-    record = {
-        "name": found.name,
-        "digest": found.digest,
-        "sensitivity": sensitivity(found.name, found.recipe),
-        "recipe": found.recipe,
-        "versions": [json.loads(text) for text in sorted(versions)],
-        "items": len(tracks),
-        "damaged": [damage.problem for damage in found.damages],
-        "coverage": coverage(found, opened),
-    }
+    found = (opened[stream],) if stream else opened.streams()
+    records = [described(each, opened) for each in found]
     if as_json:
-        print_json({**record, "tracks": tracks})
+        print_json(records[0] if stream else records)
         return
-    print_tree(f"{found.name}@{found.digest[:8]}", record)
+    for record in records:
+        brief = {name: value for name, value in record.items() if name != "tracks"}
+        print_tree(f"{record['name']}@{record['digest'][:8]}", brief)
 
 
 @group.command()

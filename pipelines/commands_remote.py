@@ -38,6 +38,15 @@ WITHOUT_LICENCE = click.option(
 YES = click.option("--yes", is_flag=True, help="Do not ask, however large the transfer.")
 
 
+def named(_: click.Context, __: click.Parameter, store: str) -> str:
+    """Take a remote's name for its URL."""
+    if "/" in store or Path(store).is_dir():
+        return store
+    from ..cache.remote_names import remotes
+
+    return remotes(Path()).get(store, store)
+
+
 def of_selection(command: Command) -> Command:
     """Add what is to travel."""
     for option in (
@@ -295,10 +304,10 @@ def diff(
 
 
 def _brief(compared: Any) -> dict[str, str]:
-    return {"manifest": compared.manifest, "stream": _short(compared.stream)}
+    return {"manifest": compared.manifest, "stream": short(compared.stream)}
 
 
-def _short(stream: str) -> str:
+def short(stream: str) -> str:
     """Give a stream's name with the start of its digest."""
     name, _, digest = stream.partition("@")
     return f"{name}@{digest[:8]}"
@@ -309,7 +318,7 @@ def tracks_of(store: Any, chosen: dict[str, Any]) -> list[dict[str, Any]]:
 
     def row(manifest: str, track: ManifestTrack, stream: str, key: str) -> dict[str, Any]:
         known = {name: getattr(track, name) for name in ("track", "split", "rows")}
-        return {"manifest": manifest, **known, "stream": _short(stream), "key": key}
+        return {"manifest": manifest, **known, "stream": short(stream), "key": key}
 
     return [
         row(manifest.name, track, stream, key)

@@ -8,26 +8,37 @@ from typing import Any
 
 import click
 
-from .options import AS_JSON
+from .commands_remote import named
+from .options import AS_JSON, DEVICE
 
 STORE = click.argument("store", type=click.Path(path_type=Path))
 STREAMS = click.option("--stream", "streams", multiple=True, help="This stream only; may repeat.")
 
 
 @click.command()
-@click.argument("store")
+@click.argument("store", callback=named)
 @STREAMS
 @click.option("--repair", is_flag=True, help="Move what is damaged out, to be computed anew.")
 @click.option("--inputs", "data", type=click.Path(path_type=Path), help="Re-read this data set.")
 @click.option(
-    "--of", "manifest", help="Data set or edition that --inputs is; default the only one."
+    "--of",
+    "manifest",
+    help="Data set or edition of --inputs or --sample; default the only one, or all.",
 )
+@click.option("--sample", type=click.IntRange(1), help="Compute so many items once more, instead.")
+@click.option("--config", "settings", help="Configuration of media and streams for --sample.")
+@click.option("--seed", type=int, help="Choose the same items as another --sample did.")
+@DEVICE
 @AS_JSON
 def verify(
     store: str,
     streams: tuple[str, ...],
     data: Path | None,
     manifest: str | None,
+    sample: int | None,
+    settings: str | None,
+    seed: int | None,
+    device: str,
     *,
     repair: bool,
     as_json: bool,
@@ -48,6 +59,12 @@ def verify(
     from .progress import progress
     from .tables import print_json
 
+    if sample:
+        from .recomputing import verify_sample
+
+        chosen: dict[str, Any] = {"streams": streams, "manifest": manifest, "seed": seed}
+        verify_sample(store, sample, settings, **chosen, device=device, as_json=as_json)
+        return
     opened = FeatureStore(store)
     with progress(f"verify {store}") as told:
         findings = read_again(opened, told, streams or None)

@@ -6,6 +6,8 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from ..extract.sensitivity import sensitivity
+
 if TYPE_CHECKING:
     from ..cache import FeatureStore, ManifestTrack, Stream
 
@@ -13,6 +15,24 @@ PARTS = ("backbone", "variant", "weights", "code", "tokenizer", "config", "reade
 """Parts of a recipe that must be had, by digest or version, to compute the same numbers."""
 SURROUNDINGS = ("versions", "python", "device")
 """Parts of a shard's provenance that say what it was computed with."""
+
+
+def described(stream: Stream, store: FeatureStore) -> dict[str, Any]:
+    """Say of a stream what is known of it, as plain values."""
+    versions = {json.dumps(s.provenance.get("versions"), sort_keys=True) for s in stream.shards}
+    tracks = sorted(item.entry.track for item in stream.items.values())
+    return {
+        "name": stream.name,
+        "digest": stream.digest,
+        "sensitivity": sensitivity(stream.name, stream.recipe),
+        "recipe": stream.recipe,
+        "versions": [json.loads(text) for text in sorted(versions)],
+        "needs": needs(stream),
+        "items": len(tracks),
+        "damaged": [damage.problem for damage in stream.damages],
+        "coverage": coverage(stream, store),
+        "tracks": tracks,
+    }
 
 
 def coverage(stream: Stream, store: FeatureStore) -> dict[str, dict[str, str]]:
