@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import StoreError
+from .rights import hand_down, make_folder
 
 TEMPORARY = ".tmp-"
 """Prefix of everything unfinished; readers skip such names, and leftovers are safe to delete."""
@@ -71,11 +72,12 @@ def atomic_write(path: Path, content: bytes) -> None:
     """
     temporary = temporary_sibling(path)
     with room_for(f"{len(content)} bytes", path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         try:
             with temporary.open("xb") as file:
                 file.write(content)
                 file.flush()
+                hand_down(temporary)
                 os.fsync(file.fileno())
             temporary.replace(path)
         finally:
@@ -100,6 +102,7 @@ def publish_folder(temporary: Path, final: Path) -> bool:
     Returns:
         True if this call published it, False if somebody else had done so before.
     """
+    hand_down(temporary)
     try:
         temporary.rename(final)
     except OSError:

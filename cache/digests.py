@@ -136,7 +136,7 @@ class DigestMemory:
             return None
         try:
             known = json.loads(record.read_bytes())
-        except (FileNotFoundError, ValueError):
+        except (FileNotFoundError, PermissionError, ValueError):
             return None
         if not isinstance(known, dict) or known.get("mark") != mark:
             return None

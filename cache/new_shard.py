@@ -42,6 +42,7 @@ from .entries import (
 )
 from .errors import StoreError
 from .layout import crc32c_of
+from .rights import make_folder
 from .shard import Shard
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ def write_shard(
     temporary = temporary_sibling(final)
     try:
         with room_for(f"a shard of {len(items)} items", folder):
-            temporary.mkdir(parents=True)
+            make_folder(temporary)
             _write(temporary, index, items, provenance)
             publish_shard(temporary, final)
     finally:

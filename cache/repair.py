@@ -19,6 +19,7 @@ from .errors import StoreError
 from .finding import Finding, Kind, Progress, Repair
 from .new_shard import NewItem, ShardFormat, write_shard
 from .reading import OpenedShard, read_shard
+from .rights import make_folder
 from .shard import Shard
 from .verify import RECIPE, StreamFolder, read_manifests, stream_folders
 
@@ -147,7 +148,7 @@ def _repair_recipe(store: FeatureStore, finding: Finding) -> Repair | None:
     shard, recipe = _recipe_in_shards(folder)
     if shard:
         if target:
-            target.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(target.parent)
             _keep(path, target)
         write_json(path, {"name": folder.name, "digest": digest(recipe), "recipe": recipe})
         return Repair(str(path), f"written anew from the provenance of shard {shard}", moved_to)
@@ -218,7 +219,7 @@ def _target(store: FeatureStore, label: str, name: str) -> Path:
 
 
 def _move(path: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(target.parent)
     path.rename(target)
     fsync_folder(target.parent)
     fsync_folder(path.parent)

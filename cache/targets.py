@@ -13,6 +13,7 @@ from .errors import ConfigError, StoreError
 from .new_shard import NewItem, ShardFormat, publish_shard, shard_name, write_shard
 from .pages import settle
 from .place import LocalPlace, open_place
+from .rights import make_folder
 from .sealed_files import check_keys, copy_files
 from .shard import Shard
 from .store import MARK, FeatureStore
@@ -145,6 +146,7 @@ class FolderTarget:
         try:
             with room_for(f"shard {shard.name}", final.parent):
                 check_keys(shard)
+                make_folder(temporary)
                 copy_files(shard, temporary)
                 fsync_tree(temporary)
                 Shard(temporary)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit, urlunsplit
 
 from .errors import StoreError
+from .rights import hand_down, make_folder
 
 if TYPE_CHECKING:
     from .transfer import Moved, Transfer
@@ -128,10 +129,13 @@ def _append(store: Path, record: dict[str, Any]) -> None:
     line = json.dumps({"time": now, **record}, ensure_ascii=False).encode() + b"\n"
     path = store / FILE
     try:
-        store.mkdir(parents=True, exist_ok=True)
+        make_folder(store)
+        new = not path.exists()
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         handle = os.open(path, flags, 0o666)
         try:
+            if new:
+                hand_down(path)
             os.write(handle, line)
             os.fsync(handle)
         finally:
