@@ -266,8 +266,8 @@ def _zip_member(file: BinaryIO, size: int, path: Path, info: zipfile.ZipInfo) ->
     if kind not in (0, stat.S_IFREG) or info.is_dir():
         what = "a link" if kind == stat.S_IFLNK else "another kind"
         raise StoreError(f"{path}: {name!r:.120}: expected a plain file, found {what}")
-    stored = info.compress_type == zipfile.ZIP_STORED and info.file_size == info.compress_size
-    if not stored or info.flag_bits & 1:
+    stored = info.compress_type == zipfile.ZIP_STORED and not info.flag_bits & 1
+    if not stored or info.file_size != info.compress_size:
         raise StoreError(
             f"{path}: {name!r:.120}: expected a file that is neither compressed nor encrypted"
         )

@@ -7,7 +7,13 @@ from typing import Any
 
 import click
 
-from . import commands_bundle, commands_licence, commands_remote, commands_upkeep
+from . import (
+    commands_bundle,
+    commands_licence,
+    commands_remote,
+    commands_remote_names,
+    commands_upkeep,
+)
 from .commands_remote import named, of_selection
 from .options import AS_JSON, SENSITIVE
 
@@ -188,4 +194,5 @@ def export(
 commands_upkeep.add_to(group)
 commands_remote.add_to(group)
 commands_bundle.add_to(group)
+group.add_command(commands_remote_names.names)
 group.add_command(commands_licence.records)

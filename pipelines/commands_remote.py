@@ -1,4 +1,4 @@
-"""The commands of `concord cache` that share a store: remotes, push, pull, diff, ls."""
+"""The commands of `concord cache` that share a store: push, pull, diff, ls."""
 
 from __future__ import annotations
 
@@ -88,51 +88,6 @@ def store_at(store: Path | None, settings: str | None) -> Path:
     from .config import load_config
 
     return Path(load_config(settings).store_path)
-
-
-@click.group("remote")
-def names() -> None:
-    """Names of remotes, kept in `concord.remotes.json` in the current folder.
-
-    A remote is a URL that fsspec can open (`s3://bucket/store`, `https://host/store`), or a folder
-    that others mount. Credentials come from the environment or the cloud's own configuration; a URL
-    with a password is refused.
-    """
-
-
-@names.command("add")
-@click.argument("name")
-@click.argument("url")
-def add(name: str, url: str) -> None:
-    """Call URL, or a folder, NAME."""
-    from ..cache.remote_names import add_remote
-
-    add_remote(Path(), name, url)
-    click.echo(f"{name}: {url}")
-
-
-@names.command("ls")
-@AS_JSON
-def list_names(*, as_json: bool) -> None:
-    """List the names."""
-    from ..cache.remote_names import remotes
-    from .tables import print_json, print_table
-
-    rows = [{"name": name, "url": url} for name, url in remotes(Path()).items()]
-    if as_json:
-        print_json(rows)
-        return
-    print_table("remotes", ("name", "url"), rows, whole=("url",))
-
-
-@names.command("rm")
-@click.argument("name")
-def remove(name: str) -> None:
-    """Forget NAME; what is at its URL stays."""
-    from ..cache.remote_names import remove_remote
-
-    remove_remote(Path(), name)
-    click.echo(f"{name}: forgotten")
 
 
 @click.command()
@@ -330,5 +285,5 @@ def tracks_of(store: Any, chosen: dict[str, Any]) -> list[dict[str, Any]]:
 
 def add_to(group: click.Group) -> None:
     """Put these commands into a group."""
-    for command in (names, push, pull, diff):
+    for command in (push, pull, diff):
         group.add_command(command)

@@ -50,7 +50,11 @@ def verify(
     --inputs, every video, label file and face image of a data set is read again and compared with
     what the items were computed from: this finds a file that was overwritten in place.
 
-    Exit codes: 7 damage was found (and not repaired), 8 inputs have changed.
+    With --sample N nothing of that is done: N items of STORE, which may be a remote, are chosen at
+    random, computed again from your own media (--config), and compared.
+
+    Exit codes: 7 damage was found (and not repaired) or items differ, 8 inputs have changed, 4 not
+    one item of the sample could be computed.
     """
     from ..cache import FeatureStore
     from ..cache.errors import ChangedInputsError, DamageFoundError
