@@ -12,6 +12,7 @@ if not workflow.config_settings.configfiles:
 
 include: "pipelines/rules/common.smk"
 include: "pipelines/rules/data.smk"
+include: "pipelines/rules/fetch.smk"
 include: "pipelines/rules/extract.smk"
 include: "pipelines/rules/fuse.smk"
 include: "pipelines/rules/report.smk"

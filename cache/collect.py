@@ -134,7 +134,7 @@ class Collection:
             why = _reason_to_keep(planned.get(removal.path))
             if why:
                 kept.append((removal, why))
-            elif _delete(removal.path):
+            elif remove(removal.path):
                 removed.append(removal)
         if progress:
             progress(len(self.removals), len(self.removals), "done")
@@ -309,8 +309,12 @@ def _checksum(item: Item) -> int:
     return item_crc32c(new_item_of(item).arrays().values())
 
 
-def _delete(path: Path) -> bool:
-    """Delete a file or folder in one step; gives whether it was there."""
+def remove(path: Path) -> bool:
+    """Delete a file or folder of a store in one step; gives whether it was there.
+
+    Raises:
+        StoreError: It may not be deleted.
+    """
     aside = temporary_sibling(path)
     try:
         path.rename(aside)

@@ -153,10 +153,14 @@ class FolderTarget:
                 publish_shard(temporary, final)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+        self.arrived(stream, final)
 
     def pack(self, stream: Stream, items: Sequence[NewItem], provenance: Mapping[str, Any]) -> None:
         """Publish items as a new shard."""
-        write_shard(self._folder(stream), items, provenance, self._how)
+        self.arrived(stream, write_shard(self._folder(stream), items, provenance, self._how))
+
+    def arrived(self, stream: Stream, shard: Path) -> None:
+        """Take note of a shard that has been published."""
 
     def finish(self, manifests: Iterable[Manifest]) -> tuple[str, ...]:
         """List what has arrived; gives the names of the manifests that changed."""

@@ -197,6 +197,7 @@ def plan_pull(
     remote: str | Path,
     selection: Selection = ALL,
     allowed: Allowed | None = None,
+    kind: type[FolderTarget] = FolderTarget,
 ) -> Transfer:
     """Find what a store in a folder lacks of a remote.
 
@@ -205,6 +206,7 @@ def plan_pull(
         remote: URL or folder of the remote.
         selection: What of the remote.
         allowed: Called with the full name of every stream of which items would travel.
+        kind: What becomes of the folder: `CachingTarget` marks what arrives as pulled.
 
     Raises:
         StoreError: No store is at the remote, or what it lists needs more space than there is.
@@ -212,7 +214,7 @@ def plan_pull(
         RemoteError: The remote does not answer.
     """
     source = FeatureStore(remote)
-    target = FolderTarget(LocalPlace(str(path)), source.format)
+    target = kind(LocalPlace(str(path)), source.format)
     _check_apart(source.place, target.place)
     plan = _plan(source, target, selection, allowed)
     target.check_room(plan.bytes)

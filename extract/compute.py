@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -249,7 +249,7 @@ def load_labels(track: Track, root: Path, digests: DigestMemory) -> Labels:
         times = track.clock.times(len(values)) if track.clock else None
         return Labels(values, valid, digests.file(path), times)
     table = read_label_table(path, track.form, track.clock)
-    sha256 = digest([digests.file(path), asdict(track.form)])
+    sha256 = digest([digests.file(path), digest(track.form)])
     return Labels(table.values, table.valid, sha256, table.times)
 
 

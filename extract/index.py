@@ -48,7 +48,8 @@ class Index:
         """Join receipts.
 
         Raises:
-            DataError: They are of several data sets, or name a stream under several recipes.
+            DataError: They are of several data sets or editions, or name a stream under several
+                recipes.
         """
         datasets = {receipt.dataset for receipt in receipts}
         if len(datasets) != 1:
@@ -75,8 +76,19 @@ class Index:
                     )
                 self.items.setdefault(name, {}).update(receipt.items[name])
             self.quarantine += receipt.quarantine
+        self._check_edition({receipt.edition for receipt in receipts if receipt.edition})
         self.quarantine.sort(key=lambda entry: (entry.source, entry.stream))
         self.streams = {name: store[f"{name}@{value}"] for name, value in sorted(recipes.items())}
+
+    def _check_edition(self, stated: set[str]) -> None:
+        """Check that what was read here belongs to the edition that was fetched."""
+        if stated - {self.edition}:
+            raise DataError(
+                f"{self.dataset}: what was fetched is of edition {', '.join(sorted(stated))}, but "
+                f"the tracks and labels here make {self.edition}: tracks, splits, rows or label "
+                "files differ; give the labels that belong to it (labels, data.path), or choose "
+                "another edition (data.edition)"
+            )
 
     @property
     def edition(self) -> str:

@@ -61,6 +61,8 @@ class Receipt:
     part: str
     release: str = ""
     """Name of the label release, where it is known."""
+    edition: str = ""
+    """The edition that all of this belongs to, where it was listed in a manifest."""
     tracks: dict[str, TrackRecord] = field(default_factory=dict)
     streams: dict[str, str] = field(default_factory=dict)
     """Stream name to full recipe digest."""
@@ -96,6 +98,7 @@ def _receipt(record: dict[str, Any]) -> Receipt:
         dataset=record["dataset"],
         part=record["part"],
         release=record.get("release", ""),
+        edition=record.get("edition", ""),
         tracks={name: TrackRecord(**value) for name, value in record["tracks"].items()},
         streams=record["streams"],
         items={

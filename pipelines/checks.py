@@ -19,6 +19,7 @@ from ..extract.settings import (
 )
 from .checks_fuse import check_fuse
 from .reading import expect, near
+from .sizes import bytes_of
 from .standin_plan import PROFILE
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ def check(config: Config, places: Sequence[str]) -> None:
     _check_profile(config.data.adapter, config.data.profile)
     _check_streams(config)
     _check_groups(config)
+    _check_stores(config)
     check_fuse(config.fuse, list(config.streams), places)
 
 
@@ -126,6 +128,20 @@ def _check_text(where: str, backbone: str, settings: TextSettings) -> None:
         value = getattr(settings, key)
         expect(value >= least, f"{where}.{key}", f"at least {least}", value)
     expect(settings.pause > 0, f"{where}.pause", "more than 0 seconds", settings.pause)
+
+
+def _check_stores(config: Config) -> None:
+    several = "local, and remotes by name or URL, each once"
+    sound = all(config.stores) and len(set(config.stores)) == len(config.stores) > 0
+    expect(sound, "stores", several, list(config.stores))
+    if config.cache_limit:
+        bytes_of(config.cache_limit, "cache_limit")
+    if not config.labels:
+        return
+    expect(config.falls_back, "labels", "stores beside local, whose rows they go with", "none")
+    for group, streams in config.groups.items():
+        where = f"groups.{group}"
+        expect(LABELS not in streams, where, f"no {LABELS} in it, beside labels", list(streams))
 
 
 def _check_groups(config: Config) -> None:

@@ -9,6 +9,7 @@ import click
 
 from . import (
     commands_bundle,
+    commands_fetch,
     commands_licence,
     commands_remote,
     commands_remote_names,
@@ -196,3 +197,4 @@ commands_remote.add_to(group)
 commands_bundle.add_to(group)
 group.add_command(commands_remote_names.names)
 group.add_command(commands_licence.records)
+commands_fetch.add_to(group)

@@ -14,6 +14,7 @@ from ..extract.settings import StreamSettings  # noqa: TC001 - a field's type, r
 from ..fuse.settings import FuseSettings
 from .bases import laid_over
 from .checks import check
+from .fallback import LOCAL
 from .reading import build
 from .standin_plan import PROFILE
 from .sweeps import read_experiments
@@ -63,6 +64,18 @@ class Config:
     """Folder of the feature store; `store` below `results` where empty."""
     shards: Literal["zarr", "hdf5"] = "zarr"
     """Format of the store's shards."""
+    stores: tuple[str, ...] = (LOCAL,)
+    """Where rows are looked for, in this order, before any are computed: `local` is the project's
+    own store, others are remotes by name (`concord cache remote add`), URL or folder. With any of
+    these the workflow begins with their manifest, and needs no media."""
+    labels: str = ""
+    """Your own label folder, laid out as the data set's, where the labels may not be shared with
+    the rows; it must hold the very labels of the manifest. Goes with `stores`."""
+    cache_limit: str = ""
+    """Most that pulled rows may take in the local store, such as `20 GB`: those used least recently
+    are removed. Rows computed here are not counted; no limit where empty."""
+    unreachable: Literal["stop", "compute"] = "stop"
+    """What is done where a store of the list does not answer and rows are missing."""
     streams: dict[str, StreamSettings] = field(default_factory=dict)
     """Stream name, `visual/…` or `audio/…`, to its settings."""
     groups: dict[str, tuple[str, ...]] = field(default_factory=dict)
@@ -76,6 +89,11 @@ class Config:
     threads: int = 1
     """Processor threads of a job; small heads gain nothing from a second one."""
     fuse: FuseSettings = field(default_factory=FuseSettings)
+
+    @property
+    def falls_back(self) -> bool:
+        """Whether rows are looked for in other stores than the project's own."""
+        return any(name != LOCAL for name in self.stores)
 
     @property
     def store_path(self) -> str:
@@ -132,6 +150,7 @@ def parse_config(values: Any) -> Config:
         data=dataclasses.replace(config.data, path=_folder(config.data.path)),
         results=_folder(config.results),
         store=_folder(config.store) if config.store else "",
+        labels=_folder(config.labels) if config.labels else "",
         fuse=dataclasses.replace(config.fuse, experiments=experiments),
     )
     check(config, places)

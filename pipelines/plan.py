@@ -22,6 +22,7 @@ from ..extract.parts import part_of
 from ..extract.settings import LABELS, TENSOR_FILES, StreamSettings, TextSettings, VisualSettings
 from .config import Config, parse_config
 from .datasets import dataset_of
+from .fallback import LOCAL
 
 if TYPE_CHECKING:
     from ..extract.dataset import Dataset, Track
@@ -130,10 +131,98 @@ class Plan:
                 groups[stream.replace("/", "-")] = (stream,)
         return groups
 
+    @property
+    def only_group(self) -> str:
+        """The one group of a plan that has one."""
+        (group,) = self.groups
+        return group
+
     @cached_property
     def parts(self) -> tuple[int, ...]:
         """Parts that hold a source; a small data set may leave some of them empty."""
         return tuple(sorted(self._by_part))
+
+    def check(self) -> None:
+        """Find the data set's tracks, unless a manifest will tell of them.
+
+        Raises:
+            DataError: As `dataset`.
+        """
+        if not self.config.falls_back:
+            _ = self.dataset
+
+    def over(self, stream: str) -> Plan:
+        """Give the plan by which a stream is computed: labels may lie in a folder of their own."""
+        return self._own_labels if self.config.labels and stream == LABELS else self
+
+    @cached_property
+    def _own_labels(self) -> Plan:
+        data = dataclasses.replace(self.config.data, path=self.config.labels)
+        name = self.config.data_name
+        return Plan(
+            dataclasses.replace(
+                self.config,
+                data=dataclasses.replace(data, name=name),
+                stores=(LOCAL,),
+                labels="",
+                streams={},
+                groups={},
+            )
+        )
+
+    def _of_group(self, group: str) -> Plan:
+        return self.over(self.groups[group][0])
+
+    def receipts(self, groups: Sequence[str] | None = None) -> list[str]:
+        """Give the receipts of the parts of some groups, of all by default."""
+        return [
+            self.path(f"receipts/{group}/{part}.json")
+            for group in (self.groups if groups is None else groups)
+            for part in self._of_group(group).parts
+        ]
+
+    # --- fall-back stores
+
+    @property
+    def fetching(self) -> str:
+        """What fetching is told."""
+        plain = dataclasses.asdict(self.config)
+        plain["data"]["name"] = self.config.data_name
+        names = ("data", "streams", "groups", "parts", "failure_budget", "shards")
+        names += ("stores", "labels", "cache_limit", "unreachable")
+        return json.dumps({name: plain[name] for name in names}, sort_keys=True)
+
+    def receipts_after(self, fetched: str) -> list[str]:
+        """Give what is joined once it is known what was fetched.
+
+        Args:
+            fetched: What fetching wrote.
+        """
+        record = json.loads(Path(fetched).read_bytes())
+        last = [self.path("receipts/fetched.json")] if record["fetched"] else []
+        return [*self.receipts(record["compute"]), *last]
+
+    @property
+    def round(self) -> int:
+        """Give a number that is raised when something that was fetched is not here any more."""
+        record = self._fetched
+        shards = [Path(self.config.store_path, name) for name in record.get("shards", ())]
+        return record.get("round", 0) + (not all(shard.is_dir() for shard in shards))
+
+    @property
+    def _fetched(self) -> dict[str, Any]:
+        try:
+            return json.loads(Path(self.path("fetched.json")).read_bytes())
+        except (FileNotFoundError, ValueError):
+            return {}
+
+    def mark_used(self) -> None:
+        """Take note that what was fetched is used now."""
+        from ..cache.pulled import use
+
+        use(self.config.store_path, [Path(name).name for name in self._fetched.get("shards", ())])
+
+    # --- jobs
 
     def path(self, name: str) -> str:
         """Give a path below the results folder."""
@@ -141,6 +230,9 @@ class Plan:
 
     def inputs(self, group: str, part: int) -> list[str]:
         """Files that a job of (group, part) reads."""
+        plan = self._of_group(group)
+        if plan is not self:
+            return plan.inputs(plan.only_group, part)
         streams = self.groups[group]
         files: list[str] = []
         for track in self._by_part.get(part, []):
@@ -168,7 +260,14 @@ class Plan:
         Snakemake looks for newer files only; one that is replaced by an older file shows here.
         Files that the workflow makes itself need no stamp.
         """
+<<<<<<< HEAD
         if self.config.data.is_made:
+=======
+        plan = self._of_group(group)
+        if plan is not self:
+            return plan.stamp(plan.only_group, part)
+        if self.config.data.adapter == "demo":
+>>>>>>> 078f5d7 (Fetch what fall-back stores list instead of computing it)
             return ""
         marks = [(name, *self._mark(name)) for name in self.inputs(group, part)]
         tracks = filter(_is_told, self._by_part.get(part, []))
@@ -253,6 +352,9 @@ class Plan:
 
     def extraction(self, group: str) -> str:
         """Give the settings that a group's job is told."""
+        plan = self._of_group(group)
+        if plan is not self:
+            return plan.extraction(plan.only_group)
         plain = dataclasses.asdict(self.config)
         streams = {s: plain["streams"][s] for s in self.groups[group] if s != LABELS}
         data = {**plain["data"], "name": self.config.data_name}

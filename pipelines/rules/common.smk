@@ -15,7 +15,7 @@ except ImportError as error:
 
 try:
     PLAN = Plan.of(config)
-    PLAN.dataset
+    PLAN.check()
 except ConcordError as error:
     raise WorkflowError(str(error)) from None
 
@@ -25,6 +25,7 @@ prepare_jobs(PLAN.config)
 # Not in a dry run, which writes nothing.
 onstart:
     PLAN.write_settings()
+    PLAN.mark_used()
 
 
 
