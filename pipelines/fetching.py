@@ -63,7 +63,7 @@ def recipes_of(config: Config) -> dict[str, Any]:
     """Give the recipe of each configured stream, as plain values.
 
     Raises:
-        ConfigError: The weights of a stream are not here, so what its rows should be is not known.
+        ConfigError: The weights of a stream are not here, so which rows are meant is not known.
     """
     from ..extract.compute import Workers
 
@@ -71,8 +71,11 @@ def recipes_of(config: Config) -> dict[str, Any]:
     for name, settings in streams_of(config, ()).items():
         try:
             found |= Workers({name: settings}, "cpu").known([name]).recipes
-        except OSError as error:
-            raise ConfigError(f"streams.{name}.weights: cannot be read: {error}") from error
+        except (OSError, ConfigError) as error:
+            raise ConfigError(
+                f"streams.{name}: {error}; rows are asked for by what they are made with, so a "
+                "stream's weights must be here, even where nothing is computed"
+            ) from error
     return found
 
 
@@ -139,12 +142,8 @@ class _Fetching:
             except (RemoteError, StoreError) as error:
                 if name == LOCAL:
                     raise
-                self._silent(name, error)
+                self.unreachable[name] = str(error)
         return found
-
-    def _silent(self, name: str, error: Exception) -> None:
-        self.unreachable[name] = str(error)
-        note(f"{name}: does not answer: {error}")
 
     def _pulled(
         self, manifest: Manifest | None, listings: Mapping[str, Sequence[Manifest]]
@@ -200,7 +199,7 @@ class _Fetching:
             self._make_room(needed, plan.bytes)
             moved = plan.carry_out(self.told)
         except RemoteError as error:
-            self._silent(store, error)
+            self.unreachable[store] = str(error)
             return
         for lost in moved.damaged:
             note(f"{store}: {full.partition('@')[0]}, track {lost.track}: {lost.problem}")
@@ -218,12 +217,14 @@ class _Fetching:
         asked = [n for n in settled.compute if not (self.config.labels and n == LABELS)]
         why = {name: self._why(name, manifest, held[name]) for name in asked}
         listed = "".join(f"\n  {name}: {reason}" for name, reason in why.items())
-        if asked and self.unreachable and self.config.unreachable == "stop":
-            silent = "".join(f"\n  {store}: {told}" for store, told in self.unreachable.items())
+        silent = "".join(f"\n  {store}: {told}" for store, told in self.unreachable.items())
+        if asked and silent and self.config.unreachable == "stop":
             raise RemoteError(
                 f"stores that do not answer:{silent}\nrows that are not here:{listed}\nrun again "
                 "later, or let them be computed here: `unreachable: compute`"
             )
+        if silent:
+            note(f"stores that do not answer:{silent}")
         if asked:
             note(f"to be computed here:{listed}")
         plan = Plan(self.config)
