@@ -260,14 +260,10 @@ class Plan:
         Snakemake looks for newer files only; one that is replaced by an older file shows here.
         Files that the workflow makes itself need no stamp.
         """
-<<<<<<< HEAD
-        if self.config.data.is_made:
-=======
         plan = self._of_group(group)
         if plan is not self:
             return plan.stamp(plan.only_group, part)
-        if self.config.data.adapter == "demo":
->>>>>>> 078f5d7 (Fetch what fall-back stores list instead of computing it)
+        if self.config.data.is_made:
             return ""
         marks = [(name, *self._mark(name)) for name in self.inputs(group, part)]
         tracks = filter(_is_told, self._by_part.get(part, []))

@@ -3,7 +3,9 @@
 
 if PLAN.config.falls_back:
 
+    # On a cluster, nodes may have no network, so this runs where Snakemake does.
     checkpoint fetch:
+        localrule: True
         message:
             "fetch what {params.stores} hold"
         output:
