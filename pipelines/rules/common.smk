@@ -37,6 +37,13 @@ if "gpu" not in workflow.global_resources:
     workflow.register_resource("gpu", max(1, count_gpus()))
 
 
+def receipts(wildcards):
+    """What is joined; with fall-back stores it is known once `fetch` has run."""
+    if not PLAN.config.falls_back:
+        return PLAN.receipts()
+    return PLAN.receipts_after(checkpoints.fetch.get().output.fetched)
+
+
 wildcard_constraints:
     group="|".join(PLAN.groups),
     part=r"\d+",

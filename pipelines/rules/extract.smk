@@ -35,13 +35,6 @@ rule extract:
         " || {{ code=$?; tail -n 20 {log:q} >&2; exit $code; }}"
 
 
-def receipts(wildcards):
-    """What is joined; with fall-back stores it is known once `fetch` has run."""
-    if not PLAN.config.falls_back:
-        return PLAN.receipts()
-    return PLAN.receipts_after(checkpoints.fetch.get().output.fetched)
-
-
 rule index:
     message:
         "join the receipts, judge the failure budget"
