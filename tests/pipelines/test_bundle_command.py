@@ -119,8 +119,8 @@ def test_what_was_damaged_on_the_way_is_refused(store, run, tmp_path):
     assert not (tmp_path / "theirs").exists()
 
 
-def test_the_demo_needs_no_record(demo, run, tmp_path):
-    shutil.copytree(demo / "results" / "demo" / "store", tmp_path / "mine")
+def test_the_demo_needs_no_record(tiny_demo, run, tmp_path):
+    shutil.copytree(tiny_demo / "results" / "demo" / "store", tmp_path / "mine")
     assert run("bundle", "demo.zip")[0] == 0
     assert run("unbundle", "demo.zip", "--store", "theirs")[0] == 0
     mine, theirs = FeatureStore("mine"), FeatureStore("theirs")
@@ -131,4 +131,4 @@ def test_the_demo_needs_no_record(demo, run, tmp_path):
     card = card_of("demo.zip")
     assert mine["visual/resnet18"].recipe["weights"] in card
     assert '"torch"' in card
-    assert str(demo) not in card
+    assert str(tiny_demo) not in card

@@ -269,13 +269,13 @@ def test_names_from_a_store_are_not_interpreted_by_the_terminal(tmp_path, run):
     assert "\u202e" not in out
 
 
-def test_verify_inputs(demo, run, tmp_path):
-    copy = shutil.copytree(demo / "results" / "demo", tmp_path / "demo", symlinks=True)
+def test_verify_inputs(tiny_demo, run, tmp_path):
+    copy = shutil.copytree(tiny_demo / "results" / "demo", tmp_path / "demo", symlinks=True)
     arguments = ("verify", copy / "store", "--inputs", copy / "data")
     assert as_json(run(*arguments, "--json"))["changed"] == []
-    (film,) = (copy / "data").rglob("video5.mp4")
+    (film,) = (copy / "data").rglob("video3.mp4")
     content = bytearray(film.read_bytes())
     content[len(content) // 2] ^= 1
     film.write_bytes(content)
     changed = as_json(run(*arguments, "--json"), code=8)["changed"]
-    assert {(each["track"], each["input"]) for each in changed} == {("video5", "media")}
+    assert {(each["track"], each["input"]) for each in changed} == {("video3", "media")}

@@ -128,6 +128,7 @@ def check_whole(folder, name, plain):
     assert items(folder / name) == expected
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_all_and_the_same_command_goes_on(folder, plain):
     code, told = interrupted(folder, "stopped", lambda pid: os.killpg(pid, signal.SIGINT))
     assert code == 130

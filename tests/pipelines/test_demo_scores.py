@@ -17,6 +17,7 @@ from concord.pipelines.config import load_config
 
 DEMO = Path(__file__).parents[2] / "pipelines" / "configs" / "demo.yaml"
 AUDIO = "audio/resnet18"
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

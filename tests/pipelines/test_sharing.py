@@ -137,8 +137,8 @@ def test_records_by_command(run):
     assert run("licence", "rm", "mine")[0] == 5
 
 
-def test_the_demo_may_go_anywhere(demo, run, tmp_path):
-    shutil.copytree(demo / "results" / "demo" / "store", tmp_path / "mine")
+def test_the_demo_may_go_anywhere(tiny_demo, run, tmp_path):
+    shutil.copytree(tiny_demo / "results" / "demo" / "store", tmp_path / "mine")
     (manifest,) = FeatureStore("mine").manifests()
     assert is_demo(manifest)
     assert run(*PUSH)[0] == 0
