@@ -15,6 +15,7 @@ from ..cache.pulled import CachingTarget, make_room, use
 from ..cache.remote_names import located
 from ..cache.selection import Selection
 from ..cache.transfer import plan_pull
+from ..cache.transfer_log import logged, planned
 from ..extract.received import receipt_of
 from ..extract.settings import LABELS
 from .editions import check_edition, own_edition
@@ -197,7 +198,9 @@ class _Fetching:
         try:
             plan = plan_pull(self.store.path, where, selection, kind=CachingTarget)
             self._make_room(needed, plan.bytes)
-            moved = plan.carry_out(self.told)
+            with logged(self.store.path, "pull", store, planned(plan)) as log:
+                moved = plan.carry_out(self.told)
+                log.moved(moved)
         except RemoteError as error:
             self.unreachable[store] = str(error)
             return

@@ -10,6 +10,7 @@ import pytest
 from concord.cache import ConfigError, DataError, FeatureStore
 from concord.cache.errors import NotInStoreError, RemoteError
 from concord.cache.pulled import FOLDER
+from concord.cache.transfer_log import transfers
 from concord.cache.verify import verify
 from concord.extract.affwild2 import scan
 from concord.extract.engine import extract
@@ -88,6 +89,12 @@ def test_all_is_brought_and_covered_as_where_it_was_computed(project, owner):
     assert coverage_of(found) == owner[2]
     store = FeatureStore("results/store")
     assert verify(store) == []
+    logged = [line for line in transfers(store.path) if line["state"] == "done"]
+    assert {(line["direction"], line["remote"]) for line in logged} == {("pull", "team")}
+    assert {name.partition("@")[0] for line in logged for name in line["streams"]} == {
+        LABELS,
+        STREAM,
+    }
     for track in TRACKS:
         expected = new_item(store[STREAM], track)
         assert (store[STREAM][track].rows[:] == expected.rows).all()
