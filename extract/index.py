@@ -19,6 +19,7 @@ from ..cache import (
     Stream,
     digest,
 )
+from .settings import LABELS
 
 if TYPE_CHECKING:
     from .receipt import ItemRecord, Quarantined, Receipt, TrackRecord
@@ -181,14 +182,30 @@ class Index:
             "budget": self.budget(share),
         }
 
-    def _split(self, split: str) -> dict[str, int]:
-        tracks = [track for track in self.tracks.values() if track.split == split]
+    def _split(self, split: str) -> dict[str, Any]:
+        names = [name for name, track in self.tracks.items() if track.split == split]
+        tracks = [self.tracks[name] for name in names]
         return {
             "tracks": len(tracks),
             "sources": len({track.source for track in tracks}),
+            "families": len({track.family for track in tracks}),
             "rows": sum(track.rows for track in tracks),
             "labelled": sum(track.labelled for track in tracks),
+            "labels": self._label_moments(names),
         }
+
+    def _label_moments(self, tracks: Sequence[str]) -> dict[str, list[float]] | None:
+        """Give mean and standard deviation of the labelled rows; None where there are none."""
+        records, stream = self.items.get(LABELS, {}), self.streams.get(LABELS)
+        if stream is None:
+            return None
+        items = [stream.items[records[track].key] for track in tracks if track in records]
+        known = [np.asarray(item.rows)[np.asarray(item.valid)] for item in items]
+        rows = np.concatenate(known).astype(np.float64) if known else np.empty((0, 2))
+        if not len(rows):
+            return None
+        moments = np.stack([rows.mean(0), rows.std(0)], 1).round(4).tolist()
+        return dict(zip(("valence", "arousal"), moments, strict=True))
 
     def _stream(self, stream: Stream) -> dict[str, Any]:
         items = self.items[stream.name].values()

@@ -4,15 +4,40 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ..extract.sensitivity import sensitivity
 from .report_charts import share_bar
-from .report_style import Children, Markup, calm, count, details, node, note, plural, share, table
+from .report_style import (
+    DASH,
+    Children,
+    Markup,
+    calm,
+    count,
+    details,
+    mean_sd,
+    node,
+    note,
+    plural,
+    share,
+    table,
+)
 
 if TYPE_CHECKING:
     from .report_schema import Coverage, Track
 
+SPLIT_HEADS = (
+    *("Split", "Tracks", "Sources", "Families", "Rows", "Labelled", "Share"),
+    *("Valence", "Arousal"),
+)
+SPLITS_NOTE = (
+    "Tracks are of persons, sources are recordings, families are recordings that belong together "
+    "(the bootstrap draws these). Valence and arousal: mean ± standard deviation of the labelled "
+    "rows."
+)
 STREAMS_NOTE = (
     "Invalid rows have no value in this stream (a missing face, a broken frame). Repeated rows lie "
-    "past the last decodable frame and carry its value."
+    "past the last decodable frame and carry its value. A stream of media shows people, or can be "
+    "turned back into what does: it stays with those whom the data set's agreement covers. Vectors "
+    "are pooled."
 )
 
 
@@ -20,24 +45,31 @@ def coverage_section(coverage: Coverage) -> Children:
     """Count what there is: per split, per stream, per track."""
     splits: list[list[Children]] = []
     for name, s in coverage["splits"].items():
-        sizes = [count(s[key]) for key in ("tracks", "sources", "rows", "labelled")]
-        splits.append([name, *sizes, share(s["labelled"], s["rows"])])
+        sizes = [count(s[key]) for key in ("tracks", "sources", "families", "rows", "labelled")]
+        moments = [_moments(s["labels"], kind) for kind in ("valence", "arousal")]
+        splits.append([name, *sizes, share(s["labelled"], s["rows"]), *moments])
     streams: list[list[Children]] = []
     for name, s in coverage["streams"].items():
         sizes = [count(s["items"]), count(s["rows"]), count(s["invalid"])]
         sizes += [share(s["invalid"], s["rows"]), count(s["repeated"])]
         digest = node("code", s["digest"][:12], title=s["digest"])
-        streams.append([name, count(s["dim"]), s["dtype"], *sizes, digest])
-    heads = ("Stream", "Dim", "Type", "Items", "Rows", "Invalid", "Share", "Repeated", "Digest")
+        shows = sensitivity(name, s["recipe"])
+        streams.append([name, count(s["dim"]), s["dtype"], *sizes, shows, digest])
+    heads = ("Stream", "Dim", "Type", "Items", "Rows", "Invalid", "Share", "Repeated")
     tracks = len(coverage["tracks"])
     return (
         node("h3", "Splits"),
-        table(("Split", "Tracks", "Sources", "Rows", "Labelled", "Share"), splits, text=(0,)),
+        table(SPLIT_HEADS, splits, text=(0,)),
+        note(SPLITS_NOTE),
         node("h3", "Streams"),
-        table(heads, streams, text=(0, 2, 8)),
+        table((*heads, "Holds", "Digest"), streams, text=(0, 2, 8, 9)),
         note(STREAMS_NOTE),
         details(f"Coverage of {plural(tracks, 'track')}", _tracks(coverage), opened=tracks <= 20),
     )
+
+
+def _moments(labels: dict[str, list[float]] | None, kind: str) -> Markup:
+    return mean_sd(*labels[kind]) if labels else node("span", DASH)
 
 
 def _tracks(coverage: Coverage) -> Markup:

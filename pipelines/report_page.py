@@ -71,7 +71,7 @@ def render_page(coverage: Coverage, results: Results) -> str:
         ("learning", "Learning curves", _learning(_best_ones(results))),
         ("traces", "Predictions over time", _traces(results)),
         ("maps", "Attention and correlation maps", _maps(results)),
-        ("coverage", "Data set and coverage", coverage_section(coverage)),
+        ("coverage", "Data set card and coverage", coverage_section(coverage)),
         ("quarantine", "Quarantine", quarantine_section(coverage)),
         ("method", "How it was computed", _method(coverage, results)),
     )

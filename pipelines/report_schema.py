@@ -13,8 +13,11 @@ class Split(TypedDict):
 
     tracks: int
     sources: int
+    families: int
     rows: int
     labelled: int
+    labels: dict[str, list[float]] | None
+    """`valence` and `arousal` to mean and standard deviation; None without a label."""
 
 
 class Stream(TypedDict):

@@ -194,10 +194,28 @@ def test_coverage_is_plain_json(world):
     store, receipt = world
     coverage = Index([receipt], store).coverage(0.5)
     assert json.loads(json.dumps(coverage, allow_nan=False)) == json.loads(json.dumps(coverage))
+    moments = {split: size.pop("labels") for split, size in coverage["splits"].items()}
     assert coverage["splits"] == {
-        "train": {"tracks": 3, "sources": 2, "rows": 5 + 6 + 8, "labelled": 12},
-        "val": {"tracks": 1, "sources": 1, "rows": 7, "labelled": 4},
+        "train": {"tracks": 3, "sources": 2, "families": 3, "rows": 5 + 6 + 8, "labelled": 12},
+        "val": {"tracks": 1, "sources": 1, "families": 1, "rows": 7, "labelled": 4},
     }
+    for split, found in moments.items():
+        rows = [
+            [float(x) for x in row]
+            for name, track in receipt.tracks.items()
+            if track.split == split and name in receipt.items["labels/va"]
+            for item in [store["labels/va"].items[receipt.items["labels/va"][name].key]]
+            for row, valid in zip(item.rows, item.valid, strict=True)
+            if valid
+        ]
+        if not rows:
+            assert found is None
+            continue
+        for column, kind in enumerate(("valence", "arousal")):
+            values = [row[column] for row in rows]
+            mean = sum(values) / len(values)
+            std = (sum((x - mean) ** 2 for x in values) / len(values)) ** 0.5
+            assert found[kind] == pytest.approx([mean, std], abs=1e-4)
     stream = coverage["streams"]["visual/x"]
     assert {k: stream[k] for k in ("dim", "dtype", "items", "rows", "invalid", "repeated")} == {
         "dim": 2,

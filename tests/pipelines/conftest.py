@@ -101,7 +101,8 @@ def results():
 
 @pytest.fixture
 def coverage():
-    size = {"tracks": 9, "sources": 8, "rows": 1260, "labelled": 1200}
+    size = {"tracks": 9, "sources": 8, "families": 7, "rows": 1260, "labelled": 1200}
+    size["labels"] = {"valence": [0.2412, 0.31], "arousal": [-0.1, 0.25]}
     stream = {"digest": "3f" * 32, "dim": 512, "dtype": "float16", "items": 12, "rows": 1900}
     stream |= {"invalid": 23, "repeated": 2, "recipe": {"backbone": "resnet18"}}
     track = {"track": "video3", "source": "video3", "split": "val", "rows": 160, "labelled": 150}

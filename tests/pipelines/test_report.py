@@ -1,54 +1,16 @@
-import base64
 import csv
-import io
 import json
 import re
-import shutil
 import subprocess
-import xml.etree.ElementTree as ET
 from copy import deepcopy
-from html.parser import HTMLParser
 
-import numpy as np
 import pytest
 from concord.cache.errors import DataError
 from concord.pipelines.report import COLUMNS, write_report
-from concord.pipelines.report_style import VOID
-from PIL import Image
+
+from .pages import CHROMIUM, QUIET, parse, parts, table_of
 
 HOSTILE = "</script><script>alert(1)</script>\"'><img src=x onerror=alert(2)>\x00\ud800 & <b>"
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-QUIET = (
-    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-sync"),
-    *("--no-first-run", "--disable-background-networking", "--disable-component-update"),
-    "--enable-logging=stderr",
-)
-
-
-class Balance(HTMLParser):
-    """Collects the elements of a page and insists that each is closed where it should be."""
-
-    def __init__(self):
-        super().__init__()
-        self.open, self.seen = [], []
-
-    def handle_starttag(self, tag, attrs):
-        self.seen.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-
-def parse(page):
-    reader = Balance()
-    reader.feed(page)
-    reader.close()
-    assert reader.open == []
-    for svg in re.findall(r"<svg.*?</svg>", page, flags=re.DOTALL):
-        assert ET.fromstring(svg).get("aria-label")
-    return reader.seen
 
 
 def test_numbers_are_those_of_the_input(write, results):
@@ -106,18 +68,6 @@ def test_hostile_text_is_escaped(write, coverage, results):
     assert not {"img"} & {tag for tag, _ in seen}
     assert not [attrs for _, attrs in seen if any(key.startswith("on") for key in attrs)]
     assert len(list(csv.reader(page.with_name("report.csv").open()))) == 4
-
-
-def table_of(page):
-    """The table of results as text: headings, then the cells of each line."""
-    table = page.partition('<table class="results">')[2].partition("</table>")[0]
-    table = re.sub(r"<svg.*?</svg>", "", table, flags=re.DOTALL)
-    cells = [re.findall(r"<t[hd].*?>(.*?)</t[hd]>", row) for row in table.split("<tr>")[1:]]
-    return [[re.sub(r"<.*?>", "  ", cell).strip() for cell in row] for row in cells]
-
-
-def parts(cell):
-    return [part for part in re.split(" {2,}", cell) if part]
 
 
 def test_intervals_and_counts_are_in_the_table(write, results):
@@ -332,122 +282,3 @@ def test_page_runs_in_a_browser(write, tmp_path, order, names):
         if t == "figure" and "data-track" in a and "hidden" not in a
     ]
     assert shown == ["102"]
-
-
-def published(results, *lines):
-    """Ask for published figures beside experiments of some heads, streams and encoders."""
-    like = results["experiments"][0]
-    results["published"] = True
-    results["experiments"] = [
-        like
-        | {"name": f"{head} {n}", "head": head, "encoder": encoder}
-        | {"streams": [f"{stream}@3fa9c1d2" for stream in streams]}
-        | {"strides": [8 if "visual" in stream else 1 for stream in streams]}
-        for n, (head, streams, encoder) in enumerate(lines)
-    ]
-    results["traces"] = []
-    return results
-
-
-def test_published_figures_stand_beside_ours_and_say_how_they_differ(write, coverage, results):
-    audio = "audio/resnet18"
-    results = published(
-        results,
-        ("jca", [audio, "visual/i3d"], "none, tcn"),
-        ("jca", [audio, "visual/r3d18"], "none"),
-        ("jca:tbiom", [audio, "visual/i3d-left"], "none, tcn"),
-        ("leader_follower", [audio, "visual/i3d"], "none"),
-        ("jca_any", [audio, "visual/i3d"], "none"),
-    )
-    results["experiments"][2]["variant"] = "code"
-    i3d = {**coverage["streams"]["visual/resnet18"], "recipe": {"backbone": "i3d"}}
-    coverage["streams"] = {"visual/i3d-left": i3d}
-    coverage["edition"] = results["edition"] = "ABAW3-3fa9c1d2e4b5"
-    page = write(coverage=coverage, results=results)
-    found = {
-        e["experiment"]: e["published"]
-        for e in json.loads(page.with_name("report.json").read_text())["experiments"]
-    }
-    exact, r3d, code, leader, none = found.values()
-    assert [(each["validation"], each["differs"]) for each in exact] == [([0.663, 0.584], [])]
-    assert [each["validation"] for each in r3d] == [None, [0.663, 0.584]]
-    assert [each["differs"] for each in r3d] == [[], ["visual: i3d+tcn"]]
-    assert code[0]["differs"] == ["variant"]
-    assert leader[0]["differs"] == ["variant"]
-    assert "Schoneveld" in leader[0]["note"]
-    assert leader[1]["validation"] == [0.469, 0.649]
-    assert "labels: ABAW2" in leader[1]["differs"]
-    assert none == []
-    assert all("arXiv" in each["source"] for several in found.values() for each in several)
-    # They are cells of their own: nothing is ranked by them, and the table of numbers lacks them.
-    table = table_of(page.read_text())
-    at = table[0].index("Published V / A")
-    cells = {parts(row[0])[0]: parts(row[at]) for row in table[1:]}
-    assert cells["jca 0"] == ["0.663 / 0.584"]
-    streams = table[0].index("Streams")
-    assert parts(table[1][streams])[-1] == "stride 8"
-    assert cells["jca 1"] == ["0.663 / 0.584", "differs: visual: i3d+tcn"]
-    assert cells["jca_any 4"] == ["none for this method"]
-    assert "0.663" not in page.with_name("report.csv").read_text()
-    parse(page.read_text())
-
-
-def test_without_being_asked_for_no_published_figure_is_shown(write):
-    page = write()
-    assert "Published" not in page.read_text()
-    assert "published" not in page.with_name("report.json").read_text()
-
-
-@pytest.fixture
-def with_maps(results):
-    """Three windows of one experiment, each map a checkerboard of 2 by 4 with its own range."""
-    cells = base64.b64encode(bytes([0, 255] * 4)).decode()
-    one = {"shape": [128, 256], "size": [2, 4], "low": -0.5, "high": 1.0, "cells": cells}
-    windows = [
-        {
-            "track": "102",
-            "rows": [k, k + 15],
-            "times": [k / 10, k / 10 + 1.5],
-            "maps": {"C_a": dict(one)},
-        }
-        for k in (0, 20, 40)
-    ]
-    name = results["experiments"][0]["name"]
-    results["maps"] = [{"experiment": name, "seed": 0, "windows": windows}]
-    return results
-
-
-def test_maps_are_pictures_with_their_range(write, with_maps):
-    page = write(results=with_maps).read_text()
-    images = [attrs for tag, attrs in parse(page) if tag == "img"]
-    assert [image["alt"] for image in images] == ["C_a, 128 by 256"] * 3
-    assert "rows 20 to 35 (2.0 to 3.5 s)" in page
-    data = images[0]["src"].removeprefix("data:image/png;base64,")
-    picture = np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB")).astype(int)
-    assert picture.shape == (2, 4, 3)
-    low, high = picture[0, 0], picture[0, 1]
-    # Below zero is blue, above is red, and as strong as it is far from zero.
-    assert low[2] > low[0]
-    assert high[0] > high[2]
-    assert abs(255 - low).sum() < abs(255 - high).sum()
-    assert (picture[:, ::2] == low).all()
-
-
-@pytest.mark.parametrize("change", [{"cells": "AAAA"}, {"cells": "?"}, {"size": [2]}])
-def test_a_map_that_does_not_fit_its_size_is_refused(write, with_maps, change):
-    with_maps["maps"][0]["windows"][1]["maps"]["C_a"].update(change)
-    with pytest.raises(DataError, match=r"maps\[0\]\.windows\[1\]\.maps\.C_a\.cells"):
-        write(results=with_maps)
-
-
-@pytest.mark.browser
-@pytest.mark.skipif(CHROMIUM is None, reason="no chromium or chromium-browser on the path")
-@pytest.mark.parametrize("window", ["0", "2"])
-def test_a_window_can_be_picked(write, with_maps, tmp_path, window):
-    url = f"{write(results=with_maps).as_uri()}#window={window}&track=102"
-    command = [CHROMIUM, *QUIET, f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", url]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-    assert "CONSOLE" not in done.stderr
-    figures = [a for t, a in parse(done.stdout) if t == "figure" and "hidden" not in a]
-    assert [a["data-window"] for a in figures if "data-window" in a] == [window]
-    assert [a["data-track"] for a in figures if "data-track" in a] == ["102"]
