@@ -187,6 +187,7 @@ def test_parts_are_those_of_a_plain_run(client, data, tmp_path):
         check_same(tmp_path / "spread", tmp_path / "plain")
 
 
+@pytest.mark.slow
 def test_a_run_that_is_broken_off_publishes_what_is_finished(client, data, tmp_path, plain):
     def stop(count, _total, _text):
         if count == 8:
@@ -201,6 +202,7 @@ def test_a_run_that_is_broken_off_publishes_what_is_finished(client, data, tmp_p
     check_same(tmp_path, plain)
 
 
+@pytest.mark.slow
 def test_a_source_that_kills_is_the_only_one_lost(tmp_path, media, monkeypatch):
     monkeypatch.syspath_prepend(str(Path(__file__).parent))
     root = tmp_path / "set"

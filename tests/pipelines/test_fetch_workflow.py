@@ -13,9 +13,8 @@ from concord.fuse.scores import Scores
 from concord.pipelines.grids import opened_grid
 
 from ..cache.servers import moto, new_bucket
-from ..conftest import DEMO
 from .sharing import STREAM, bytes_below, make_owner, name_remote, push, values, write_labels
-from .test_workflow import TINY, jobs, snakemake
+from .test_workflow import ROOT, TINY, jobs, snakemake
 
 MEDIA = {".mp4", ".avi", ".wav", ".jpg", ".png"}
 
@@ -124,7 +123,7 @@ def test_rows_that_were_removed_are_fetched_again(owner, tmp_path):
 
 @pytest.mark.slow
 def test_a_second_user_runs_the_demo_from_a_bucket(demo, tmp_path, monkeypatch):
-    config = yaml.safe_load(DEMO.read_text())
+    config = yaml.safe_load((ROOT / "pipelines/configs/demo.yaml").read_text())
     store = FeatureStore(demo / config["results"] / "store")
     with moto(tmp_path) as address:
         url = new_bucket(address, monkeypatch)

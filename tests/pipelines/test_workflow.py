@@ -178,6 +178,7 @@ def test_a_misspelt_key_stops_before_any_work(tmp_path):
     assert not (tmp_path / "results").exists()
 
 
+@pytest.mark.slow
 def test_a_group_shares_one_job_and_gives_the_same_numbers(copy):
     config = {**TINY, "groups": {"media": STREAMS}, "results": "grouped"}
     done = snakemake(copy, config)
