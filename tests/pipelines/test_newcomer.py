@@ -47,12 +47,11 @@ def typed(folder, command):
 def checked_and_run(folder, data, results):
     """Steps 2 to 4 of "Your own data"."""
     (folder / "my.yaml").write_text(yaml.safe_dump({**SMALL, "data": data, "results": results}))
-    (folder / "Snakefile").symlink_to(ROOT / "Snakefile")
     told = json.loads(typed(folder, "concord data check --config my.yaml --json"))
-    typed(folder, "snakemake --cores 2 --configfile my.yaml")
-    assert "Nothing to be done" in typed(
-        folder, "snakemake --cores 2 --configfile my.yaml 2>&1 --dry-run"
-    )
+    # In the clone itself, the Snakefile need not be named.
+    command = f"snakemake --snakefile {ROOT / 'Snakefile'} --cores 2 --configfile my.yaml"
+    typed(folder, command)
+    assert "Nothing to be done" in typed(folder, f"{command} --dry-run 2>&1")
     page = (folder / results / "report" / "index.html").read_text()
     assert "jca / audio+visual" in page
     with (folder / results / "report" / "report.csv").open() as file:
@@ -64,7 +63,7 @@ def test_a_folder_in_the_layout_of_affwild2(tmp_path):
     """From the folder to a submission that is sound."""
     data = tmp_path / "Aff-Wild2"
     make_demo(data, "tiny")
-    film, held_out = next(data.rglob("video8.mp4")), 90
+    film, held_out = next(data.rglob("video3.mp4")), 90
     shutil.copy(film, film.with_name("video77.mp4"))
     rows = [f"video77/{number:05d}.jpg," for number in range(1, held_out + 1)]
     (data / TEMPLATE).write_text("\n".join(["image_location,valence,arousal", *rows]) + "\n")
