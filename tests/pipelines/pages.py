@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import subprocess
 import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
 
@@ -13,6 +14,17 @@ QUIET = (
     *("--no-first-run", "--disable-background-networking", "--disable-component-update"),
     "--enable-logging=stderr",
 )
+
+
+def in_browser(url, folder):
+    """Load a page in Chromium, which must have nothing to say of it; gives the page as it is then.
+
+    The profile is kept in `folder`.
+    """
+    command = [CHROMIUM, *QUIET, f"--user-data-dir={folder / 'profile'}", "--dump-dom", url]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    assert "CONSOLE" not in done.stderr
+    return done.stdout
 
 
 class Balance(HTMLParser):

@@ -1,14 +1,13 @@
 import csv
 import json
 import re
-import subprocess
 from copy import deepcopy
 
 import pytest
 from concord.cache.errors import DataError
 from concord.pipelines.report import COLUMNS, write_report
 
-from .pages import CHROMIUM, QUIET, parse, parts, table_of
+from .pages import CHROMIUM, in_browser, parse, parts, table_of
 
 HOSTILE = "</script><script>alert(1)</script>\"'><img src=x onerror=alert(2)>\x00\ud800 & <b>"
 
@@ -270,10 +269,7 @@ def test_missing_keys_and_files(write, results, tmp_path):
 )
 def test_page_runs_in_a_browser(write, tmp_path, order, names):
     url = f"{write().as_uri()}#{order}&track=102"
-    command = [CHROMIUM, *QUIET, f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", url]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-    assert "CONSOLE" not in done.stderr
-    seen = parse(done.stdout)
+    seen = parse(in_browser(url, tmp_path))
     assert dict(seen)["html"]["data-script"] == "ready"
     assert [a["data-value"] for t, a in seen if t == "td" and "name" in a["class"].split()] == names
     shown = [
