@@ -19,6 +19,8 @@ GREY = (0.299, 0.587, 0.114)
 """Luma of red, green and blue (ITU-R BT.601)."""
 Span = tuple[int, int]
 """First and number of bands or columns."""
+BENDS = 3
+"""Places between the outermost bands at which a filter's course may change."""
 
 
 def generator(seed: int, epoch: int, place: int) -> np.random.Generator:
@@ -103,20 +105,29 @@ class SoundDraw:
     """Masked."""
     columns: Span = (0, 0)
     """Masked."""
+    raised: int = 0
+    """Bands by which all that is heard moves up; down where negative."""
+    filter: tuple[tuple[float, float], ...] = ()
+    """Places among the bands, ascending, and the decibels that are added there."""
 
 
 def draw_sound(
     settings: FinetuneSettings, mels: int, columns: int, rng: np.random.Generator
 ) -> SoundDraw:
-    """Draw a gain, and a mask over bands and one over columns (SpecAugment: Park et al., 2019).
+    """Draw a gain, two masks, a shift over bands, and a filter.
 
-    Each mask's width is drawn evenly from 0 to the widest, its place evenly from where it fits.
+    Each mask's width is drawn evenly from 0 to the widest, its place evenly from where it fits
+    (SpecAugment: Park et al., 2019). The filter is a line with some bends, drawn evenly in place
+    and height (FilterAugment, linear: Nam et al., 2022).
     """
-    return SoundDraw(
-        settings.gain * float(rng.uniform(-1, 1)),
-        _span(mels, settings.frequency_mask, rng),
-        _span(columns, settings.time_mask, rng),
-    )
+    gain = settings.gain * float(rng.uniform(-1, 1))
+    bands = _span(mels, settings.frequency_mask, rng)
+    span = _span(columns, settings.time_mask, rng)
+    most = int(settings.pitch * mels)
+    raised = int(rng.integers(-most, most, endpoint=True))
+    places = [0.0, *sorted(rng.uniform(0, mels - 1, BENDS).tolist()), mels - 1.0]
+    heights = (settings.filter * rng.uniform(-1, 1, len(places))).tolist()
+    return SoundDraw(gain, bands, span, raised, tuple(zip(places, heights, strict=True)))
 
 
 def _span(size: int, share: float, rng: np.random.Generator) -> Span:
@@ -127,10 +138,11 @@ def _span(size: int, share: float, rng: np.random.Generator) -> Span:
 def augment_spectrograms(
     pictures: Tensor, draws: Sequence[SoundDraw], preset: SpectrogramPreset
 ) -> Tensor:
-    """Make sound louder or softer, then put 0, the corpus' mean, where a mask lies.
+    """Make sound higher or lower, louder or softer, then put 0, the corpus' mean, in the masks.
 
-    A gain adds the same to every cell on a logarithmic scale; what an offset or a floor does near
-    silence is left out.
+    Bands that move in from beyond the outermost one repeat it. A gain or filter adds the same to
+    every cell of a band on a logarithmic scale; what an offset or a floor does near silence is
+    left out.
 
     Args:
         pictures: (n, 1, mels, columns), not changed.
@@ -140,13 +152,25 @@ def augment_spectrograms(
     Returns:
         The same shape.
     """
-    augmented = pictures.clone()
-    for picture, draw in zip(augmented, draws, strict=True):
-        picture += draw.gain * decibel(preset)
-        (band, bands), (column, columns) = draw.bands, draw.columns
-        picture[:, band : band + bands] = 0
-        picture[:, :, column : column + columns] = 0
-    return augmented
+    return torch.stack(
+        [_sounded(each, draw, preset) for each, draw in zip(pictures, draws, strict=True)]
+    )
+
+
+def _sounded(picture: Tensor, draw: SoundDraw, preset: SpectrogramPreset) -> Tensor:
+    """Augment one spectrogram, (1, mels, columns)."""
+    mels = np.arange(picture.shape[1])
+    below = torch.from_numpy((mels - draw.raised).clip(0, len(mels) - 1))
+    levels = np.full(len(mels), draw.gain)
+    if draw.filter:
+        places, heights = zip(*draw.filter, strict=True)
+        levels += np.interp(mels, places, heights)
+    added = torch.from_numpy(levels * decibel(preset)).to(picture)
+    heard = picture[:, below.to(picture.device)] + added[:, None]
+    (band, bands), (column, columns) = draw.bands, draw.columns
+    heard[:, band : band + bands] = 0
+    heard[:, :, column : column + columns] = 0
+    return heard
 
 
 def decibel(preset: SpectrogramPreset) -> float:

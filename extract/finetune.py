@@ -29,7 +29,7 @@ from .finetune_problem import Problem, TuneSettings, precise
 from .finetune_state import Checkpoint, Epoch, Regressor, State, learning_rate, optimiser_of
 from .forward import bf16_supported, memory_format
 from .loading import Loader
-from .sampling import draw_rows, mixed, passes, spaced
+from .sampling import blended, draw_rows, mixed, passes, spaced
 from .stages import freeze, rates
 from .training_record import KEY, TrainingRecord
 
@@ -106,7 +106,9 @@ class _Training:
         settings = problem.settings
         self.problem, self.settings, self.device, self.told = problem, settings, device, told
         self.inputs = Inputs(problem, device)
-        self.loader = Loader(problem.samples(margin=self.inputs.margin), settings.workers)
+        samples = problem.samples(margin=self.inputs.margin)
+        self.forward = samples.forward
+        self.loader = Loader(samples, settings.workers)
         self.checkpoint = Checkpoint(problem.out, problem.record, settings.checkpoint_seconds)
         self.state = self._begin()
         rows = sum(len(each.labelled) for each in problem.training)
@@ -177,7 +179,8 @@ class _Training:
         rng = np.random.default_rng([settings.seed, epoch, ROWS])
         rows = draw_rows(tracks, settings.rows_per_epoch, settings.sampling, rng)
         rng = np.random.default_rng([settings.seed, epoch, ORDER])
-        return passes(mixed(tracks, rows, rng), settings.batch)
+        plan = passes(mixed(tracks, rows, rng, forward=self.forward), settings.batch)
+        return blended(plan, rng) if self.forward else plan
 
     def _step(self, batches: Sequence[Batch]) -> None:
         """Take one step on batches whose rows are pooled in one loss."""

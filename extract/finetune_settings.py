@@ -56,6 +56,8 @@ class FinetuneSettings:
     jitter: Annotated[float, "Most by which brightness, contrast and saturation change."] = 0.2
     shift: Annotated[float, "Most by which the crop moves, as a share of its side."] = 0.07
     gain: Annotated[float, "Most decibels by which sound gets louder or softer."] = 6.0
+    filter: Annotated[float, "Most decibels by which bands of sound do, each in its way."] = 6.0
+    pitch: Annotated[float, "Most by which sound moves over mel bands, as a share of them."] = 0.05
     frequency_mask: Annotated[float, "Widest mask over mel bands, as a share of them."] = 0.15
     time_mask: Annotated[float, "Widest mask over time, as a share of a picture's columns."] = 0.15
     seed: Annotated[int, "Of rows, their order, and augmentation."] = 0
@@ -73,7 +75,7 @@ class FinetuneSettings:
                 value = getattr(self, name)
                 if value != AUTO and not value >= least:
                     raise ConfigError(f"finetune: {name}: expected at least {least}, not {value}")
-        for name in ("decay", "flip", "jitter", "shift", "frequency_mask", "time_mask"):
+        for name in ("decay", "flip", "jitter", "shift", "pitch", "frequency_mask", "time_mask"):
             value = getattr(self, name)
             if not value <= 1:
                 raise ConfigError(f"finetune: {name}: expected at most 1, found {value}")
@@ -117,7 +119,7 @@ class FinetuneSettings:
 _LEAST = {
     ("epochs", "patience", "batch", "accumulate", "workers"): 1,
     ("minutes", "rows_per_epoch", "validation_rows", "lr", "head_lr", "decay", "freeze"): 0,
-    ("weight_decay", "clip", "warmup", "flip", "jitter", "shift", "gain"): 0,
+    ("weight_decay", "clip", "warmup", "flip", "jitter", "shift", "gain", "filter", "pitch"): 0,
     ("frequency_mask", "time_mask", "seed", "checkpoint_seconds"): 0,
 }
 _CHOICES = {

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice, repeat
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ..cache import MediaError
+from .sampling import together
 
 if TYPE_CHECKING:
     from .samples import Sample, Samples
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
 
     Block = list[tuple[int, Sequence[Place]]]
     Found = dict[Place, Sample]
-
-AHEAD_ROWS = 256
-"""Rows that are loaded together, and as many more ahead: of each source in one go forward."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,7 +41,7 @@ class Batch:
 
 
 class Loader:
-    """Threads that read the samples of a plan, a few batches ahead."""
+    """Threads that read the samples of a plan, one block of batches ahead."""
 
     def __init__(self, samples: Samples, workers: int) -> None:
         self._samples = samples
@@ -56,7 +54,6 @@ class Loader:
         tracks: Sequence[LabelledTrack],
         plan: Sequence[Sequence[Place]],
         first: int = 0,
-        ahead: int = AHEAD_ROWS,
     ) -> Generator[Batch | None]:
         """Give the batches of a plan in order; rows that cannot be had are missing from them.
 
@@ -64,19 +61,20 @@ class Loader:
             tracks: What places are of.
             plan: The places of each batch.
             first: Batches that are left out at the beginning.
-            ahead: Rows that are loaded together.
 
         Yields:
             A batch; None where none of its rows can be had.
         """
-        together = max(1, ahead // max(len(plan[0]), 1))
+        size = together(plan)
         rest = iter(enumerate(plan))
         numbers = np.cumsum([0, *(len(places) for places in plan)]).tolist()
         blocks: deque[tuple[Block, list[Future[Found]]]] = deque()
         for _ in islice(rest, first):
             pass
+        # The first block ends where it would have ended had none been left out.
+        sizes = chain([size - first % size], repeat(size))
         while True:
-            while len(blocks) < 2 and (block := list(islice(rest, together))):
+            while len(blocks) < 2 and (block := list(islice(rest, next(sizes)))):
                 blocks.append((block, self._begin(tracks, block)))
             if not blocks:
                 return

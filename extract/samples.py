@@ -52,6 +52,11 @@ class Sample(NamedTuple):
 class Samples(Protocol):
     """What rows look or sound like."""
 
+    @property
+    def forward(self) -> bool:
+        """Whether a source's rows are read much faster in their order."""
+        ...
+
     def read(self, each: LabelledTrack, rows: Sequence[int]) -> dict[int, Sample]:
         """Give samples of some rows; those that are not to be had are left out.
 
@@ -114,6 +119,8 @@ class VisualSamples:
         self._root, self._reads, self._window, self._clips = root, settings.reads, window, clips
         self._preset = replace(preset, crop=preset.crop + 2 * margin)
         self._videos = Kept(FrameReader, lambda _: 1, OPEN_FILES, FrameReader.close)
+        self.forward = self._reads != "faces"
+        """See `Samples`."""
 
     def read(self, each: LabelledTrack, rows: Sequence[int]) -> dict[int, Sample]:
         """See `Samples`."""

@@ -19,6 +19,8 @@ Place = tuple[int, int]
 """Number of a track, and a row of it."""
 POOL = 24
 """Sources that are mixed: fewer than are kept open at once."""
+TOGETHER = 256
+"""Rows that are loaded in one go: of each source by reading forward once."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -89,23 +91,31 @@ def even_quotas(
 
 
 def mixed(
-    tracks: Sequence[LabelledTrack], rows: Sequence[NDArray[np.int64]], rng: np.random.Generator
+    tracks: Sequence[LabelledTrack],
+    rows: Sequence[NDArray[np.int64]],
+    rng: np.random.Generator,
+    *,
+    forward: bool,
 ) -> list[Place]:
-    """Order rows so that each stretch of them has many sources, and each source goes forward.
+    """Order rows so that each stretch of them has many sources, and few are open at once.
 
     A row is drawn from a pool of sources, each as likely as it has rows left; one that is used up
-    makes place for the next. So few files are open at once, and each is read from its beginning
-    to its end.
+    makes place for the next.
 
     Args:
         tracks: The tracks.
         rows: Of each track its rows, ascending.
         rng: Random numbers.
+        forward: Read each source from its beginning to its end, as videos are read fast;
+            otherwise its rows come in any order. Neighbours are alike: of few sources, stretches
+            that go forward hold little that differs.
     """
     queues: dict[str, list[Place]] = {}
     for number, (each, own) in enumerate(zip(tracks, rows, strict=True)):
         queues.setdefault(each.track.source, []).extend((number, row) for row in own.tolist())
     waiting = [sorted(queue, key=_by_row) for queue in queues.values() if queue]
+    if not forward:
+        waiting = [[queue[k] for k in rng.permutation(len(queue))] for queue in waiting]
     waiting = [waiting[k] for k in rng.permutation(len(waiting))]
     pool, waiting = waiting[:POOL], waiting[POOL:]
     heads, order = [0] * len(pool), list[Place]()
@@ -143,3 +153,19 @@ def passes(places: Sequence[Place], batch: int) -> list[list[Place]]:
     count = -(-len(places) // batch)
     edges = [k * len(places) // count for k in range(count + 1)]
     return [list(places[low:high]) for low, high in pairwise(edges)]
+
+
+def together(plan: Sequence[Sequence[Place]]) -> int:
+    """Say how many of a plan's batches are loaded in one go."""
+    return max(1, TOGETHER // max(len(plan[0]), 1)) if plan else 1
+
+
+def blended(plan: Sequence[Sequence[Place]], rng: np.random.Generator) -> list[list[Place]]:
+    """Exchange rows between batches that are loaded in one go, which costs no reading."""
+    count, blended = together(plan), list[list[Place]]()
+    for first in range(0, len(plan), count):
+        batches = plan[first : first + count]
+        places = [place for batch in batches for place in batch]
+        order = iter(rng.permutation(len(places)).tolist())
+        blended += [[places[next(order)] for _ in batch] for batch in batches]
+    return blended

@@ -42,6 +42,9 @@ class _Heard:
 class SoundSamples:
     """Spectrograms of rows, from sound that stays in memory while it is used."""
 
+    forward = False
+    """See `Samples`."""
+
     def __init__(self, root: Path, preset: SpectrogramPreset) -> None:
         self._root, self._preset = root, preset
         self._sounds = Kept(self._load, lambda heard: 4 * heard.line.kept, SOUND_BYTES, _nothing)

@@ -22,7 +22,9 @@ from concord.extract.spectrogram import PRESETS
 from hypothesis import given
 from hypothesis import strategies as st
 
-SETTINGS = FinetuneSettings(flip=0.5, jitter=0.4, shift=0.1, frequency_mask=0.25, time_mask=0.5)
+SETTINGS = FinetuneSettings(
+    flip=0.5, jitter=0.4, shift=0.1, pitch=0.1, frequency_mask=0.25, time_mask=0.5
+)
 
 
 @pytest.fixture
@@ -98,6 +100,11 @@ def test_a_draw_depends_on_seed_epoch_and_place_alone():
 def test_masks_lie_inside_and_are_no_wider_than_allowed(seed, mels, columns):
     drawn = draw_sound(SETTINGS, mels, columns, np.random.default_rng(seed))
     assert abs(drawn.gain) <= SETTINGS.gain
+    assert abs(drawn.raised) <= SETTINGS.pitch * mels
+    places, heights = zip(*drawn.filter, strict=True)
+    assert (places[0], places[-1]) == (0, mels - 1)
+    assert list(places) == sorted(places)
+    assert max(map(abs, heights)) <= SETTINGS.filter
     masks = drawn.bands, drawn.columns
     for (first, width), size, most in zip(masks, (mels, columns), (0.25, 0.5), strict=True):
         assert 0 <= first <= first + width <= size
@@ -128,3 +135,40 @@ def test_a_gain_is_that_of_the_sound(name):
     # The offset of a natural scale weighs in where there is nearly silence.
     assert off.max() < (1e-4 if name == "livia" else 0.1)
     assert off.mean() < 0.01 * (found - plain).abs().mean()
+
+
+@pytest.mark.parametrize(("name", "decibel"), [("livia", 1 / 19.895), ("vggish", np.log(10) / 20)])
+def test_pitch_and_filter_follow_the_formula(name, decibel):
+    preset, rng = PRESETS[name], np.random.default_rng(1)
+    pictures = rng.normal(size=(3, 1, 12, 7))
+    course = ((0.0, -2.0), (4.5, 5.0), (11.0, 1.0))
+    draws = [SoundDraw(raised=3, filter=course), SoundDraw(raised=-2, gain=1.5), SoundDraw()]
+    found = augment_spectrograms(torch.from_numpy(pictures), draws, preset).numpy()
+    expected = np.empty_like(pictures)
+    for k, draw in enumerate(draws):
+        for band in range(12):
+            source = min(max(band - draw.raised, 0), 11)
+            left = (0.0, -2.0, 4.5, 7.0) if band < 4.5 else (4.5, 5.0, 6.5, -4.0)
+            start, height, width, rise = left
+            level = height + rise * (band - start) / width if draw.filter else draw.gain
+            expected[k, 0, band] = pictures[k, 0, source] + level * decibel
+    assert found == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_higher_pitch_moves_sound_towards_higher_bands():
+    preset = PRESETS["livia"]
+    seconds = np.arange(preset.segment) / preset.rate
+    tone = np.sin(2 * np.pi * 1000 * seconds).astype(np.float32)[None]
+    plain = spectrograms(preset, tone)
+    found = augment_spectrograms(plain, [SoundDraw(raised=3)], preset)
+    loudest = [int(each[0, 0].mean(1).argmax()) for each in (plain, found)]
+    assert loudest[1] == loudest[0] + 3
+    higher = np.sin(2 * np.pi * 1400 * seconds).astype(np.float32)[None]
+    assert spectrograms(preset, higher)[0, 0].mean(1).argmax() > loudest[0]
+
+
+def test_all_that_is_drawn_can_be_switched_off():
+    none = FinetuneSettings(gain=0, filter=0, pitch=0, frequency_mask=0, time_mask=0)
+    pictures = torch.rand(4, 1, 64, 96)
+    draws = [draw_sound(none, 64, 96, generator(0, 0, place)) for place in range(4)]
+    assert torch.equal(augment_spectrograms(pictures, draws, PRESETS["livia"]), pictures)

@@ -29,16 +29,7 @@ STREAMS = {
 }
 SETTINGS = {
     "visual/resnet18": FinetuneSettings(epochs=6, batch=32, validation_rows=300),
-    "audio/resnet18": FinetuneSettings(
-        epochs=8,
-        batch=32,
-        patience=8,
-        lr=1e-4,
-        validation_rows=200,
-        gain=0,
-        time_mask=0,
-        frequency_mask=0,
-    ),
+    "audio/resnet18": FinetuneSettings(epochs=6, batch=32, patience=6, validation_rows=200),
 }
 
 
