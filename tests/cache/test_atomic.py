@@ -44,7 +44,7 @@ def test_reader_never_sees_a_half_file(tmp_path):
     seen, stop = set(), threading.Event()
 
     def read():
-        while not stop.is_set():
+        while not stop.wait(0.0005):
             seen.add(path.read_bytes())
 
     reader = threading.Thread(target=read)

@@ -28,7 +28,7 @@ STREAMS = {
     "audio/resnet18": AudioSettings(),
 }
 SETTINGS = {
-    "visual/resnet18": FinetuneSettings(epochs=6, batch=32, validation_rows=300),
+    "visual/resnet18": FinetuneSettings(epochs=10, batch=32, patience=10, validation_rows=300),
     "audio/resnet18": FinetuneSettings(epochs=6, batch=32, patience=6, validation_rows=200),
 }
 
