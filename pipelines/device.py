@@ -6,15 +6,17 @@ import ctypes
 import fcntl
 import os
 import tempfile
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from ..cache import ConfigError
 
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4
 """Of malloc.h."""
 LARGEST = 2**31 - 1
+USUAL = {M_MMAP_THRESHOLD: 32 << 20, M_TRIM_THRESHOLD: 64 << 20}
+"""What glibc arrives at by itself in a process with large tensors (mallopt(3))."""
 
 
 def set_up_torch(threads: int) -> None:
@@ -40,10 +42,14 @@ def keep_memory() -> None:
     A next step of training needs it again, and getting pages from the system anew costs more than
     the arithmetic on them. Elsewhere than with glibc nothing happens.
     """
+    _tell_malloc({M_MMAP_MAX: 0, M_TRIM_THRESHOLD: LARGEST})
+
+
+def _tell_malloc(options: Mapping[int, int]) -> None:
     try:
         libc = ctypes.CDLL("libc.so.6")
-        libc.mallopt(M_MMAP_MAX, 0)
-        libc.mallopt(M_TRIM_THRESHOLD, LARGEST)
+        for option, value in options.items():
+            libc.mallopt(option, value)
     except (OSError, AttributeError):
         return
 
@@ -78,7 +84,11 @@ def held_device(name: str) -> Generator[str]:
 
 @contextmanager
 def prepared_device(name: str, threads: int) -> Generator[str]:
-    """Set up torch in this process, and hold a device.
+    """Set up torch in a worker, and hold a device.
+
+    Dask starts its workers with a C library that gives back whatever is freed (its setting
+    `distributed.nanny.pre-spawn-environ`), which a forward pass then waits for again, page by page:
+    they get what is usual.
 
     Args:
         name: As for `held_device`.
@@ -88,6 +98,7 @@ def prepared_device(name: str, threads: int) -> Generator[str]:
         `cpu` or `cuda:N`.
     """
     set_up_torch(threads)
+    _tell_malloc(USUAL)
     with held_device(name) as held:
         yield held
 
