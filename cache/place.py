@@ -126,15 +126,16 @@ class LocalPlace:
 
     def read(self, name: str) -> bytes:
         """Give a whole small file."""
-        size = self._size(name)
         path = f"{self.path}/{name}"
-        if size is None:
+        if self._size(name) is None:
             raise FileNotFoundError(path)
-        if size > RECORD_LIMIT:
-            raise too_large(path, size)
         # A path object costs as much as the reading itself.
         handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         try:
+            # Of the very file that is open: another one may have taken the name meanwhile.
+            size = os.fstat(handle).st_size
+            if size > RECORD_LIMIT:
+                raise too_large(path, size)
             return os.read(handle, size)
         finally:
             os.close(handle)
