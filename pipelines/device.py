@@ -68,10 +68,13 @@ def held_device(name: str) -> Generator[str]:
     Raises:
         ConfigError: No such device.
     """
+    if name == "cpu":
+        yield "cpu"
+        return
     import torch
 
     count = torch.cuda.device_count()
-    if name == "cpu" or (name == "auto" and not count):
+    if name == "auto" and not count:
         yield "cpu"
         return
     wanted = list(range(count)) if name in {"auto", "cuda"} else [_number(name, count)]

@@ -5,8 +5,6 @@ import dataclasses
 import json
 import re
 import shutil
-import subprocess
-import sys
 from urllib.parse import unquote
 
 import numpy as np
@@ -20,6 +18,7 @@ from concord.pipelines import predictions
 from concord.pipelines.predictions import file_name, render_predictions, write_predictions
 
 from ..fuse.conftest import planted, write_store
+from .commands import concord
 
 EXPERIMENT = ExperimentSettings(
     head="jca",
@@ -60,14 +59,13 @@ def runs(folder):
     return sorted(path.parent for path in (folder / "runs").glob("*/run.json"))
 
 
-def concord(*arguments):
-    command = [sys.executable, "-m", "concord.pipelines", "fuse", "predict", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)
+def predict(*arguments):
+    return concord("fuse", "predict", *arguments)
 
 
 def test_a_run_predicts_a_data_set_without_labels(results):
     (first, second) = runs(results)
-    done = concord(first, "--data", "new", "--device", "cpu")
+    done = predict(first, "--data", "new", "--device", "cpu")
     assert done.returncode == 0, done.stderr
     page = results / "predictions" / "new@abc" / first.name / "index.html"
     assert done.stdout.strip() == str(page)
@@ -91,7 +89,7 @@ def test_seed_split_and_folder_are_chosen(results, tmp_path):
     (first, _) = runs(results)
     out = tmp_path / "mine"
     how = ("--data", "made", "--split", "val", "--out", out, "--this-seed-only", "--threads", "1")
-    done = concord(first, *how)
+    done = predict(first, *how)
     assert done.returncode == 0, done.stderr
     assert {path.stem for path in out.glob("*.csv")} == {"val0", "val1", "val2"}
     lines = list(csv.DictReader((out / "val0.csv").open()))
@@ -105,10 +103,10 @@ def test_seed_split_and_folder_are_chosen(results, tmp_path):
 def test_a_store_that_is_elsewhere_is_asked_for(results, tmp_path):
     (first, _) = runs(results)
     shutil.copytree(first, tmp_path / "lone")
-    done = concord(tmp_path / "lone", "--data", "new")
+    done = predict(tmp_path / "lone", "--data", "new")
     assert done.returncode == 2
     assert "name one with --store" in done.stderr
-    done = concord(
+    done = predict(
         tmp_path / "lone", "--data", "new", "--store", results / "store", "--out", tmp_path
     )
     assert done.returncode == 0, done.stderr
@@ -134,7 +132,7 @@ def test_another_recipe_is_told(results, tmp_path):
     ]
     path.unlink()
     store.save_manifest(dataclasses.replace(manifest, tracks=tuple(tracks)))
-    done = concord(tmp_path / "copy" / "runs" / first.name, "--data", "new")
+    done = predict(tmp_path / "copy" / "runs" / first.name, "--data", "new")
     assert done.returncode == 2
     trained = json.loads((first / "run.json").read_text())["digest"]
     assert trained == first.name

@@ -1,8 +1,6 @@
 """`concord fuse submit` and `concord data check-submission`, as they are typed."""
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -14,6 +12,7 @@ from concord.fuse.settings import ExperimentSettings, FuseSettings, TrainingSett
 from concord.fuse.settings import WindowSettings as Window
 
 from ..fuse.conftest import planted, write_store
+from .commands import concord
 
 EXPERIMENT = ExperimentSettings(
     head="concat",
@@ -40,11 +39,6 @@ def folder(tmp_path_factory):
         lines += [f"{track.track}/{number:05d}.jpg," for number in range(1, track.rows + 1)]
     (folder / "template.txt").write_text("\n".join(lines) + "\n")
     return folder
-
-
-def concord(*arguments):
-    command = [sys.executable, "-m", "concord.pipelines", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)
 
 
 def run_of(folder):
