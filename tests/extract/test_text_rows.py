@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -20,6 +18,7 @@ from concord.extract.table import scan_table
 from concord.pipelines.config import parse_config
 from concord.pipelines.plan import Plan
 
+from ..pipelines.commands import concord
 from .plain_bert import KNOWN, NAME, reference, settings
 
 pytest.importorskip("transformers")
@@ -241,9 +240,8 @@ def test_the_command_needs_a_folder_of_weights_alone(bert, data, tmp_path):
     save_file(state, large / "model.safetensors", metadata={"format": "pt"})
     told_config["max_position_embeddings"] = 256
     (large / "config.json").write_text(json.dumps(told_config))
-    command = [sys.executable, "-m", "concord.pipelines", "extract", "run", *words]
-    command += ["--weights", f"{NAME}={large}", "--budget", "0.6", "--device", "cpu"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=200)
+    words += ["--weights", f"{NAME}={large}", "--budget", "0.6", "--device", "cpu"]
+    done = concord("extract", "run", *words)
     assert done.returncode == 0, done.stderr
     assert "3 of 6 sources in quarantine" in done.stdout
     assert FeatureStore(tmp_path / "store")[NAME]["10"].valid.sum() == 5

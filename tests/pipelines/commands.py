@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import chdir, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 
 import torch
@@ -19,13 +19,13 @@ class Done:
     stderr: str
 
 
-def concord(*arguments):
-    """Run `concord …`; torch is set up as before afterwards."""
+def concord(*arguments, cwd=None):
+    """Run `concord …`, in another folder if need be; torch is set up as before afterwards."""
     out, err, code = io.StringIO(), io.StringIO(), 0
     threads, mode = torch.get_num_threads(), torch.get_deterministic_debug_mode()
     filled = torch.utils.deterministic.fill_uninitialized_memory
     try:
-        with redirect_stdout(out), redirect_stderr(err):
+        with chdir(cwd or "."), redirect_stdout(out), redirect_stderr(err):
             main([*map(str, arguments)])
     except SystemExit as exit_:
         code = exit_.code or 0

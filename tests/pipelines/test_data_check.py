@@ -23,15 +23,12 @@ from concord.pipelines.demo_media import encode_mp4
 from concord.pipelines.plan import Plan
 from safetensors.torch import save_file
 
+from .commands import concord
+
 ROOT = Path(__file__).parents[2]
 LABELS = "6th ABAW Annotations/VA_Estimation_Challenge"
 TEMPLATE = "CVPR_6th_ABAW_VA_test_set_sample.txt"
 UNFIT = 11
-
-
-def concord(*arguments, cwd=None):
-    command = [sys.executable, "-m", "concord.pipelines", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd)
 
 
 def check(*arguments):

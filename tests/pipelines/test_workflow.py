@@ -133,6 +133,7 @@ def test_another_head_trains_only(copy):
     assert len({path.parts[1] for path in touched if path.parts[0] == "runs"}) == 2
 
 
+@pytest.mark.slow
 def test_one_source_more_computes_that_source_only(copy):
     data = copy / "mine"
     shutil.move(copy / "results" / "data", data)
