@@ -8,9 +8,15 @@ import sys
 import pytest
 import torch
 import yaml
+from hypothesis import settings
 
 # Small networks gain nothing from a second thread, and lose much on a busy machine.
 torch.set_num_threads(1)
+
+# Where a test does not say how many; `--hypothesis-profile exhaustive` tries many more.
+settings.register_profile("quick", max_examples=40)
+settings.register_profile("exhaustive", max_examples=1000)
+settings.load_profile("quick")
 
 
 @pytest.fixture(scope="session")

@@ -260,7 +260,11 @@ def refusal(path, url):
     return next((lost.problem for lost in moved.damaged), "silently accepted")
 
 
-@pytest.mark.parametrize("name", LIES)
+@pytest.mark.parametrize(
+    "name",
+    # Its limit is waited for again and again.
+    [pytest.param(name, marks=[pytest.mark.slow] * (name == "a slow catalogue")) for name in LIES],
+)
 def test_a_lying_server_is_refused_by_name(shared, tmp_path, name):
     lie, expected = LIES[name]
     mine = fill(tmp_path / "mine", ALL[:4])

@@ -113,10 +113,10 @@ def test_forty_sources_complete_and_twenty_are_named_with_their_reason(whole, da
     assert len(FeatureStore(store.path)["visual/resnet18"].tracks._choices) == GOOD
 
 
-@pytest.mark.parametrize("kills", [1, pytest.param(20, marks=pytest.mark.slow)])
-def test_killed_at_random_moments_and_run_again(tmp_path, script, data, whole, kills):
-    chance, lost, seen = random.Random(kills), 0, {}
-    for _ in range(kills):
+@pytest.mark.slow
+def test_killed_at_random_moments_and_run_again(tmp_path, script, data, whole):
+    chance, lost, seen = random.Random(KILLS), 0, {}
+    for _ in range(KILLS):
         run = begin(script, data[0], tmp_path)
         time.sleep(chance.uniform(1, 12))
         if run.poll() is None:
@@ -129,7 +129,7 @@ def test_killed_at_random_moments_and_run_again(tmp_path, script, data, whole, k
             assert seen.items() <= found.items()
             seen = found
     assert begin(script, data[0], tmp_path).wait(timeout=240) == 0
-    print(f"\n{lost} of {kills} runs were killed while they worked; then one went to its end")
+    print(f"\n{lost} of {KILLS} runs were killed while they worked; then one went to its end")
     assert lost
     assert content(FeatureStore(tmp_path / "store")) == content(FeatureStore(whole / "store"))
     receipts = [json.loads((folder / "receipt.json").read_text()) for folder in (tmp_path, whole)]
