@@ -18,6 +18,8 @@ from concord.extract.receipt import load_receipt
 
 from .broken import BAD, GOOD, KILLED, ROWS, build
 
+KILLS = 20
+
 RUN = f"""
 import sys
 from contextlib import suppress
