@@ -56,7 +56,7 @@ class FinetuneSettings:
     jitter: Annotated[float, "Most by which brightness, contrast and saturation change."] = 0.2
     shift: Annotated[float, "Most by which the crop moves, as a share of its side."] = 0.07
     gain: Annotated[float, "Most decibels by which sound gets louder or softer."] = 6.0
-    filter: Annotated[float, "Most decibels by which bands of sound do, each in its way."] = 6.0
+    filter: Annotated[float, "Most decibels by which bands of sound change beside others."] = 6.0
     pitch: Annotated[float, "Most by which sound moves over mel bands, as a share of them."] = 0.05
     frequency_mask: Annotated[float, "Widest mask over mel bands, as a share of them."] = 0.15
     time_mask: Annotated[float, "Widest mask over time, as a share of a picture's columns."] = 0.15

@@ -162,10 +162,10 @@ def together(plan: Sequence[Sequence[Place]]) -> int:
 
 def blended(plan: Sequence[Sequence[Place]], rng: np.random.Generator) -> list[list[Place]]:
     """Exchange rows between batches that are loaded in one go, which costs no reading."""
-    count, blended = together(plan), list[list[Place]]()
+    count, exchanged = together(plan), list[list[Place]]()
     for first in range(0, len(plan), count):
         batches = plan[first : first + count]
         places = [place for batch in batches for place in batch]
         order = iter(rng.permutation(len(places)).tolist())
-        blended += [[places[next(order)] for _ in batch] for batch in batches]
-    return blended
+        exchanged += [[places[next(order)] for _ in batch] for batch in batches]
+    return exchanged
