@@ -143,18 +143,18 @@ def test_sessions_end_with_the_run(done, client):
     def held(dask_worker):
         return [key for key in dask_worker.data if "session" in key]
 
+    def decoders():
+        # Within the test, so that it travels by value: workers cannot import this file.
+        import multiprocessing
+
+        return len(multiprocessing.active_children())
+
     for _ in range(100):
         if not any(client.run(held).values()) and not any(client.run(decoders).values()):
             break
         time.sleep(0.1)
     assert not any(client.run(held).values())
     assert not any(client.run(decoders).values())
-
-
-def decoders():
-    import multiprocessing
-
-    return len(multiprocessing.active_children())
 
 
 @pytest.mark.slow
