@@ -244,6 +244,7 @@ def _zip_members(file: BinaryIO, size: int, path: Path) -> Iterator[Member]:
         with zipfile.ZipFile(file) as archive:
             for info in archive.infolist():
                 yield _zip_member(file, size, path, info)
+    # The last is what zipfile raises for a version or compression that it does not know.
     except (zipfile.BadZipFile, struct.error, ValueError, NotImplementedError) as error:
         raise StoreError(f"{path}: not a sound zip: {error}") from error
 

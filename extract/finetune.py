@@ -29,7 +29,7 @@ from .finetune_problem import Problem, TuneSettings, precise
 from .finetune_state import Checkpoint, Epoch, Regressor, State, learning_rate, optimiser_of
 from .forward import bf16_supported, memory_format
 from .loading import Loader
-from .sampling import blended, draw_rows, mixed, passes, spaced
+from .sampling import draw_rows, passes, planned, spaced
 from .stages import freeze, rates
 from .training_record import KEY, TrainingRecord
 
@@ -179,8 +179,7 @@ class _Training:
         rng = np.random.default_rng([settings.seed, epoch, ROWS])
         rows = draw_rows(tracks, settings.rows_per_epoch, settings.sampling, rng)
         rng = np.random.default_rng([settings.seed, epoch, ORDER])
-        plan = passes(mixed(tracks, rows, rng, forward=self.forward), settings.batch)
-        return blended(plan, rng) if self.forward else plan
+        return planned(tracks, rows, settings.batch, rng, forward=self.forward)
 
     def _step(self, batches: Sequence[Batch]) -> None:
         """Take one step on batches whose rows are pooled in one loss."""

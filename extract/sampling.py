@@ -160,7 +160,28 @@ def together(plan: Sequence[Sequence[Place]]) -> int:
     return max(1, TOGETHER // max(len(plan[0]), 1)) if plan else 1
 
 
-def blended(plan: Sequence[Sequence[Place]], rng: np.random.Generator) -> list[list[Place]]:
+def planned(
+    tracks: Sequence[LabelledTrack],
+    rows: Sequence[NDArray[np.int64]],
+    batch: int,
+    rng: np.random.Generator,
+    *,
+    forward: bool,
+) -> list[list[Place]]:
+    """Give the batches of an epoch: rows of many sources, and of each not neighbours alone.
+
+    Args:
+        tracks: The tracks.
+        rows: Of each track its rows, ascending.
+        batch: The most rows of one.
+        rng: Random numbers.
+        forward: Whether sources are read much faster in their order, as for `mixed`.
+    """
+    plan = passes(mixed(tracks, rows, rng, forward=forward), batch)
+    return _blended(plan, rng) if forward else plan
+
+
+def _blended(plan: Sequence[Sequence[Place]], rng: np.random.Generator) -> list[list[Place]]:
     """Exchange rows between batches that are loaded in one go, which costs no reading."""
     count, exchanged = together(plan), list[list[Place]]()
     for first in range(0, len(plan), count):

@@ -87,11 +87,11 @@ def held_device(name: str) -> Generator[str]:
 
 @contextmanager
 def prepared_device(name: str, threads: int) -> Generator[str]:
-    """Set up torch in a worker, and hold a device.
+    """Set up torch and memory in this process, and hold a device.
 
     Dask starts its workers with a C library that gives back whatever is freed (its setting
-    `distributed.nanny.pre-spawn-environ`), which a forward pass then waits for again, page by page:
-    they get what is usual.
+    `distributed.nanny.pre-spawn-environ`), which a forward pass then waits for again, page by page.
+    Every process gets what is usual.
 
     Args:
         name: As for `held_device`.

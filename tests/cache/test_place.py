@@ -19,11 +19,10 @@ def test_a_file_that_is_replaced_meanwhile_is_the_old_or_the_new_one(tmp_path):
 
     def write():
         spare = [tmp_path / f".{k}" for k in range(2)]
-        while not stop.is_set():
+        while not stop.wait(0.0001):
             for path, content in zip(spare, contents, strict=True):
                 path.write_bytes(content)
                 path.replace(tmp_path / "record")
-            time.sleep(0)
 
     writer = threading.Thread(target=write)
     writer.start()

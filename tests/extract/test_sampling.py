@@ -11,10 +11,9 @@ from concord.extract.sampling import (
     POOL,
     TOGETHER,
     LabelledTrack,
-    blended,
     draw_rows,
     mixed,
-    passes,
+    planned,
     together,
 )
 from hypothesis import given
@@ -35,11 +34,9 @@ def labelled(name, rows, source=None):
     return LabelledTrack(track, np.zeros((rows, 2), np.float32), np.arange(rows))
 
 
-def planned(tracks, batch, seed, *, forward):
+def plan_of(tracks, batch, seed, *, forward):
     rows = [each.labelled for each in tracks]
-    rng = np.random.default_rng(seed)
-    plan = passes(mixed(tracks, rows, rng, forward=forward), batch)
-    return blended(plan, rng) if forward else plan
+    return planned(tracks, rows, batch, np.random.default_rng(seed), forward=forward)
 
 
 def flat(plan):
@@ -66,18 +63,18 @@ def test_every_row_comes_once_from_few_sources_at_a_time(sizes, batch, seed, for
         tracks, [t.labelled for t in tracks], np.random.default_rng(seed), forward=forward
     )
     assert sources_at_once(order, tracks) <= POOL
-    plan = planned(tracks, batch, seed, forward=forward)
+    plan = plan_of(tracks, batch, seed, forward=forward)
     assert Counter(flat(plan)) == Counter(
         (k, row) for k, size in enumerate(sizes) for row in range(size)
     )
     assert max(map(len, plan)) <= batch
-    assert planned(tracks, batch, seed, forward=forward) == plan
+    assert plan_of(tracks, batch, seed, forward=forward) == plan
 
 
 @pytest.mark.parametrize("batch", [32, 50, 300])
 def test_what_is_read_forward_goes_back_only_within_what_is_loaded_together(batch):
     tracks = [labelled(str(k), 400) for k in range(3)]
-    plan = planned(tracks, batch, 1, forward=True)
+    plan = plan_of(tracks, batch, 1, forward=True)
     size = together(plan)
     assert size == max(1, TOGETHER // batch)
     reached = dict.fromkeys(range(3), -1)
@@ -93,7 +90,7 @@ def test_what_is_read_forward_goes_back_only_within_what_is_loaded_together(batc
 @pytest.mark.parametrize(("forward", "least"), [(True, 25), (False, 100)])
 def test_rows_of_a_batch_lie_far_apart(forward, least):
     tracks = [labelled(str(k), 400) for k in range(3)]
-    plan = planned(tracks, 32, 2, forward=forward)
+    plan = plan_of(tracks, 32, 2, forward=forward)
     apart = [
         np.ptp([row for own, row in batch if own == track])
         for batch in plan

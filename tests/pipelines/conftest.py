@@ -4,22 +4,18 @@ import json
 from copy import deepcopy
 
 import pytest
-from concord.pipelines.cli import main
 from concord.pipelines.report import write_report
+
+from .commands import concord
 
 
 @pytest.fixture
-def cache_command(capsys):
+def cache_command():
     """Give the exit code, standard output and standard error of `concord cache …`."""
 
     def run(*arguments):
-        code = 0
-        try:
-            main(["cache", *map(str, arguments)])
-        except SystemExit as exit_:
-            code = exit_.code
-        out, err = capsys.readouterr()
-        return code, out, err
+        done = concord("cache", *arguments)
+        return done.returncode, done.stdout, done.stderr
 
     return run
 
